@@ -1,0 +1,3 @@
+"""saywhere: say what you see, get where it is."""
+
+__version__ = "0.1.0"

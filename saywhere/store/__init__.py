@@ -1,0 +1,280 @@
+"""Where image vectors are kept: one small protocol, the engine behind it chosen by URI.
+
+An index is bound to the experts that made its vectors and refuses vectors of others. Vectors are
+folded, so they are not unit length: scores are dot products, never cosines.
+
+    with build_store("index", expert_hash=h, dimension=d, experts="exp", root="photos") as store:
+        store.add(rows, vectors)
+    open_store("index", expert_hash=h).search(query_vectors, k=10)
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from saywhere.errors import IndexMismatchError, InputError
+from saywhere.types import FloatArray, Hit, IntArray, Platform
+
+SCHEMA_VERSION = 1
+MAX_K = 10_000
+# Products of two components of this size, summed over any dimension we use, still fit a float32.
+LARGEST_COMPONENT = 1e15
+# Rows scored at once: bounds the float64 copy to 4096 x d, 26 MB at d = 800.
+SCORE_BLOCK = 4096
+SCHEMES = ("lance",)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """What an index says about itself.
+
+    Attributes:
+        schema_version: layout of the index on disk.
+        expert_hash: the experts that made the vectors.
+        dimension: length of every vector.
+        count: number of images.
+        experts: path of the experts folder, as it was given to the build.
+        root: the folder that was indexed, as it was given to the build.
+    """
+
+    schema_version: int
+    expert_hash: str
+    dimension: int
+    count: int
+    experts: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is stored of one image besides its vector.
+
+    Attributes:
+        image_id: unique within the index; adding it again replaces the image.
+        path: where the file is.
+        content_hash: hash of the file's bytes, by which a later run sees what changed.
+        platform: None where nothing says so; such images answer unfiltered searches only.
+        place_id: None where unknown.
+        lat, lon: WGS84 degrees, lat in [-90, 90], lon in [-180, 180]; both or neither.
+
+    Raises:
+        InputError: an empty or unencodable text, or a position that isn't on Earth.
+    """
+
+    image_id: str
+    path: str
+    content_hash: str
+    platform: Platform | None = None
+    place_id: str | None = None
+    lat: float | None = None
+    lon: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.image_id:
+            raise InputError(f"image {self.path!r}: its image_id is empty; give each image an id")
+        for text in (self.image_id, self.path, self.content_hash, self.place_id or ""):
+            if not _is_unicode(text):
+                raise InputError(f"image {text!a}: the name is not UTF-8; rename the file")
+        if not _is_position(self.lat, self.lon):
+            raise InputError(
+                f"image {self.image_id!r}: lat {self.lat}, lon {self.lon} is no WGS84 position; "
+                "give lat in [-90, 90] and lon in [-180, 180], or neither"
+            )
+
+
+class VectorStore(Protocol):
+    """An index of images. One handle may be shared by threads, but not by forked processes."""
+
+    def info(self) -> StoreInfo:
+        """Says what the index holds now, other processes' writes included."""
+
+    def add(self, rows: Sequence[Row], vectors: FloatArray) -> None:
+        """Adds images, replacing those whose image_id is already there; all of them or none.
+
+        Args:
+            rows: n images, each image_id once.
+            vectors: (n, d) float32, finite, row i belonging to ``rows[i]``.
+
+        Raises:
+            InputError: shapes that don't fit, a component that is not finite, an image_id twice,
+                or storage that cannot be written.
+        """
+
+    def search(
+        self, vectors: FloatArray, k: int, *, platform: Platform | None = None
+    ) -> list[list[Hit]]:
+        """Finds the images of highest dot product, exactly.
+
+        Args:
+            vectors: (q, d) float32 folded queries, finite.
+            k: 1 to 10,000; fewer hits come back where fewer images qualify.
+            platform: only images recorded as of this platform.
+
+        Returns:
+            q lists of hits, best first, rank from 1; equal scores are in order of image_id.
+
+        Raises:
+            InputError: vectors, k or platform out of range, or an index that cannot be read.
+            IndexMismatchError: other experts have rebuilt the index since it was opened.
+        """
+
+
+def build_store(
+    uri: str, *, expert_hash: str, dimension: int, experts: str, root: str
+) -> AbstractContextManager[VectorStore]:
+    """Builds an index; it takes the place of the one at ``uri`` when the ``with`` block succeeds.
+
+    Until then, and for ever if the block raises or the process is killed, the index that was at
+    ``uri`` stays as it was and goes on answering. A second build of it meanwhile is refused.
+
+    Args:
+        uri: a path, or ``lance://path``; missing parents are made.
+        expert_hash: the experts that make the vectors.
+        dimension: length of every vector.
+        experts: path of the experts folder, kept for ``StoreInfo``.
+        root: the folder being indexed, kept for ``StoreInfo``.
+
+    Raises:
+        InputError: an unknown scheme, a folder that holds something else, an index that is being
+            built already, or storage that cannot be written.
+    """
+    from saywhere.store import lance
+
+    path = _lance_path(uri)
+    if not expert_hash or dimension < 1:
+        raise InputError(
+            f"index {uri!r}: expert hash {expert_hash!r} and dimension {dimension} describe no "
+            "vectors; give those of the experts that embed the images"
+        )
+    return lance.build(
+        path, lance.Manifest(expert_hash, dimension, experts=str(experts), root=str(root))
+    )
+
+
+def open_store(uri: str, *, expert_hash: str | None = None) -> VectorStore:
+    """Opens an index for searching and adding.
+
+    Args:
+        uri: a path, or ``lance://path``.
+        expert_hash: the experts at hand; None to open whatever is there, as ``info`` needs.
+
+    Raises:
+        InputError: an unknown scheme, no index at ``uri``, or one that cannot be read.
+        IndexMismatchError: other experts made the index, or its schema is another.
+    """
+    from saywhere.store import lance
+
+    store = lance.LanceStore(_lance_path(uri))
+    if expert_hash is not None:
+        require_experts(store.info(), expert_hash)
+    return store
+
+
+def require_experts(built: StoreInfo, given: str) -> None:
+    """Refuses vectors that other experts made.
+
+    Raises:
+        IndexMismatchError: ``given`` is not the hash the index was built with.
+    """
+    if built.expert_hash != given:
+        folder = shlex.quote(built.root) if built.root else "DIR"
+        raise IndexMismatchError(
+            f"index of {built.root!r}: built by experts {built.expert_hash[:12]}, asked by experts "
+            f"{given[:12]}, whose vectors don't compare; use the experts in {built.experts!r}, "
+            f"or rebuild it with `saywhere index {folder}`"
+        )
+
+
+def check_vectors(vectors: FloatArray, dimension: int, what: str) -> FloatArray:
+    """Returns ``vectors`` as C-ordered float32, having checked that they are (n, dimension).
+
+    Args:
+        what: names the vectors in the message.
+
+    Raises:
+        InputError: another shape, or a component that is not finite or beyond 1e15.
+    """
+    array = np.asarray(vectors)
+    if array.ndim != 2 or array.shape[1] != dimension:
+        raise InputError(
+            f"{what}: vectors of shape {array.shape} do not fit (n, {dimension}); "
+            "embed them with the experts of the index"
+        )
+    bad = ~(np.abs(array) <= LARGEST_COMPONENT).all(axis=1)  # a NaN compares false
+    if bad.any():
+        raise InputError(
+            f"{what}: vector {int(bad.argmax())} has a component that is not finite or beyond "
+            f"{LARGEST_COMPONENT:g}; check the experts' weights and embed again"
+        )
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_k(k: int) -> None:
+    """Refuses a number of hits that is not in 1 to 10,000.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not 1 <= k <= MAX_K:
+        raise InputError(f"k = {k}: cannot return that many hits; give 1 to {MAX_K:,}")
+
+
+def exact_scores(queries: FloatArray, vectors: FloatArray) -> FloatArray:
+    """Dot products, accumulated in float64 and rounded to float32 once.
+
+    A float32 BLAS product gives equal rows scores that differ in the last bit, depending on where
+    in a block they lie; then ties would be broken by chance. This one doesn't depend on blocking.
+
+    Args:
+        queries: (q, d) float32.
+        vectors: (n, d) float32.
+
+    Returns:
+        (q, n) float32.
+    """
+    wide = queries.astype(np.float64)
+    scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
+    for start in range(0, len(vectors), SCORE_BLOCK):
+        block = vectors[start : start + SCORE_BLOCK].astype(np.float64)
+        scores[:, start : start + SCORE_BLOCK] = wide @ block.T
+    return scores
+
+
+def contenders(scores: FloatArray, k: int) -> IntArray:
+    """Positions of the k best of ``scores`` (n,) and of all that tie with the k-th, ascending."""
+    if k >= scores.size:
+        return np.arange(scores.size, dtype=np.int64)
+    kth = np.partition(scores, scores.size - k)[scores.size - k]
+    return np.flatnonzero(scores >= kth).astype(np.int64)
+
+
+def _lance_path(uri: str) -> str:
+    scheme, separator, rest = str(uri).partition("://")
+    path = rest if separator else str(uri)
+    if separator and scheme not in SCHEMES:
+        known = ", ".join(f"{name}://path" for name in SCHEMES)
+        raise InputError(f"index {uri!r}: unknown scheme {scheme!r}; give a path or {known}")
+    if not path or "\0" in path:
+        raise InputError(f"index {uri!r}: names no folder; give a path, as in `index`")
+    return path
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: how Python spells a file name's stray byte
+        return False
+    return True
+
+
+def _is_position(lat: float | None, lon: float | None) -> bool:
+    if lat is None or lon is None:
+        return lat is None and lon is None
+    return math.isfinite(lat) and math.isfinite(lon) and abs(lat) <= 90 and abs(lon) <= 180

@@ -1,0 +1,1 @@
+"""Words: position words taken out, captions refined."""

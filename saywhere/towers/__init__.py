@@ -1,0 +1,48 @@
+"""Frozen towers: any timm image tower, any Hugging Face text tower, run by ONNX Runtime.
+
+A tower is exported once (``export``, needs torch) to one self-contained ONNX file in the cache:
+weights, normalisation, tokenizer and provenance travel inside it. Running it (``runtime``) needs
+ONNX Runtime and tokenizers only, so searching never imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saywhere.config import ImageTowerConfig, TextTowerConfig
+from saywhere.towers.cache import cache_folder, find_tower
+from saywhere.towers.runtime import ImageTower, TextTower
+
+__all__ = ["ImageTower", "TextTower", "cache_folder", "image_tower", "text_tower"]
+
+
+def image_tower(
+    config: ImageTowerConfig, *, threads: int = 2, bundle: Path | None = None
+) -> ImageTower:
+    """The image tower of ``config``, exported on first use.
+
+    Args:
+        bundle: a folder of exported towers that is looked into before the cache.
+
+    Raises:
+        TowerError: weights missing, altered, or of another architecture.
+        MissingExtraError: an export is needed and torch is not installed.
+    """
+    path = find_tower(config, bundle)
+    if path is None:
+        from saywhere.towers.export import export_image_tower
+
+        path = export_image_tower(config)
+    return ImageTower(path, threads=threads)
+
+
+def text_tower(
+    config: TextTowerConfig, *, threads: int = 2, bundle: Path | None = None
+) -> TextTower:
+    """The text tower of ``config``, exported on first use; arguments and errors as above."""
+    path = find_tower(config, bundle)
+    if path is None:
+        from saywhere.towers.export import export_text_tower
+
+        path = export_text_tower(config)
+    return TextTower(path, threads=threads)

@@ -1,0 +1,70 @@
+"""Where exported towers live and how one is found without torch.
+
+File name: ``<name>-<spec>-<build>.onnx``. *spec* is the hash of the tower's configuration with its
+pinned weight hash; *build* is the hash of the opset and of the versions that exported it. Where
+those packages are installed the build must match (a new torch exports anew); where they are not,
+any build of the same spec serves, newest first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from saywhere.config import ImageTowerConfig, TextTowerConfig
+from saywhere.files import hash_text
+
+OPSET = 18
+_BUILD_PACKAGES = {ImageTowerConfig: ("torch", "timm"), TextTowerConfig: ("torch", "transformers")}
+
+
+def cache_folder() -> Path:
+    """The cache: ``$SAYWHERE_CACHE``, else the user's cache folder of the system."""
+    if override := os.environ.get("SAYWHERE_CACHE"):
+        return Path(override)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("saywhere")
+
+
+def build_versions(config: ImageTowerConfig | TextTowerConfig) -> dict[str, str] | None:
+    """Versions of the packages that export ``config``; None where one is not installed."""
+    try:
+        return {name: version(name) for name in _BUILD_PACKAGES[type(config)]}
+    except PackageNotFoundError:
+        return None
+
+
+def spec_key(config: ImageTowerConfig | TextTowerConfig) -> str:
+    """Hash of everything in ``config`` that changes the numbers a tower gives."""
+    # The default view's size is a property of the views, not of the exported graph.
+    return hash_text(type(config).__name__ + config.model_dump_json(exclude={"size"}))[:16]
+
+
+def tower_file(config: ImageTowerConfig | TextTowerConfig, versions: dict[str, str]) -> Path:
+    """Where the export of ``config`` with these package versions belongs."""
+    build = hash_text(f"opset={OPSET};" + ";".join(f"{k}={v}" for k, v in versions.items()))[:8]
+    return cache_folder() / "towers" / f"{_stem(config)}-{build}.onnx"
+
+
+def find_tower(config: ImageTowerConfig | TextTowerConfig, bundle: Path | None) -> Path | None:
+    """The exported file of ``config``: in ``bundle``, else in the cache, else None."""
+    if bundle is not None and (found := _newest(bundle, config)):
+        return found
+    versions = build_versions(config)
+    if versions is None:
+        return _newest(cache_folder() / "towers", config)
+    path = tower_file(config, versions)
+    return path if path.is_file() else None
+
+
+def _stem(config: ImageTowerConfig | TextTowerConfig) -> str:
+    name = re.sub(r"[^A-Za-z0-9_.]+", "-", config.name.rsplit("/", 1)[-1])
+    return f"{name}-{spec_key(config)}"
+
+
+def _newest(folder: Path, config: ImageTowerConfig | TextTowerConfig) -> Path | None:
+    files = sorted(folder.glob(f"{_stem(config)}-*.onnx"), key=lambda path: path.stat().st_mtime)
+    return files[-1] if files else None

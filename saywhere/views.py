@@ -1,0 +1,169 @@
+"""Views: what a frozen tower sees of an image, and the satellite augmentation.
+
+Every view squashes the whole image to a square (captions speak of borders, so nothing is cropped
+away silently) and may then flip, rotate by any angle, zoom and change colour. Rotation reads
+beyond the border by reflection, so no corner is black. Views are values: their ``key`` names a
+cached feature, and random ones are drawn from the image's content hash, so the same image has the
+same views in every run.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saywhere.types import Platform
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at an image.
+
+    Attributes:
+        scale: edge of the result relative to the tower's default size, rounded to a multiple of 32.
+        zoom: edge of the seen square relative to the image, 0 < zoom <= 1.
+        x, y: centre of the seen square, -1 (left, top) .. 1 (right, bottom) of the free room.
+        angle: counter-clockwise, degrees.
+        flip: mirror left to right, before rotating.
+        brightness, contrast, saturation: factors; 1 leaves as is.
+    """
+
+    scale: float = 1.0
+    zoom: float = 1.0
+    x: float = 0.0
+    y: float = 0.0
+    angle: float = 0.0
+    flip: bool = False
+    brightness: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """Name of this view in the feature cache."""
+        numbers = (
+            self.scale, self.zoom, self.x, self.y, self.angle,
+            self.brightness, self.contrast, self.saturation,
+        )  # fmt: skip
+        return ",".join(f"{value:.4g}" for value in numbers) + (",flip" if self.flip else "")
+
+
+_CROP = 0.6
+FIXED_VIEWS: Mapping[str, View] = {
+    "full": View(),
+    "flip": View(flip=True),
+    "large": View(scale=288 / 224),
+    "large-flip": View(scale=288 / 224, flip=True),
+    "crop-tl": View(zoom=_CROP, x=-1, y=-1),
+    "crop-tr": View(zoom=_CROP, x=1, y=-1),
+    "crop-bl": View(zoom=_CROP, x=-1, y=1),
+    "crop-br": View(zoom=_CROP, x=1, y=1),
+    "crop-c": View(zoom=_CROP),
+    "rot+15": View(angle=15),
+    "rot-15": View(angle=-15),
+    "rot90": View(angle=90),
+    "rot180": View(angle=180),
+    "rot270": View(angle=270),
+}
+
+
+def random_views(content_hash: str, count: int, platform: Platform | None) -> tuple[View, ...]:
+    """``count`` augmented views of an image, the same at every call.
+
+    Satellite images have no "up": any angle, flips, zoom, colour. Other platforms (or None) have
+    one: flips, zoom, a few degrees of roll, colour.
+    """
+    satellite = platform is Platform.SATELLITE
+    draw = random.Random(f"{content_hash}:{'satellite' if satellite else 'upright'}")
+    return tuple(_draw_view(draw, satellite=satellite) for _ in range(count))
+
+
+def _draw_view(draw: random.Random, *, satellite: bool) -> View:
+    return View(
+        scale=draw.choice((1.0, 1.0, 288 / 224)),
+        zoom=draw.uniform(0.6, 1.0) if satellite else draw.uniform(0.65, 1.0),
+        x=draw.uniform(-1, 1),
+        y=draw.uniform(-1, 1),
+        angle=draw.uniform(-180, 180) if satellite else draw.uniform(-8, 8),
+        flip=draw.random() < 0.5,
+        brightness=draw.uniform(0.8, 1.25),
+        contrast=draw.uniform(0.8, 1.25),
+        saturation=draw.uniform(0.7, 1.3),
+    )
+
+
+def pixel_size(view: View, size: int) -> int:
+    """Edge in pixels of ``view`` for a tower whose default edge is ``size``."""
+    return size if view.scale == 1 else max(32, round(size * view.scale / 32) * 32)
+
+
+def render(image: Image, view: View, size: int) -> NDArray[np.uint8]:
+    """The pixels a tower gets.
+
+    Args:
+        image: upright RGB of any size.
+        size: the tower's default edge in pixels.
+
+    Returns:
+        (edge, edge, 3) uint8, edge = ``pixel_size(view, size)``.
+    """
+    import PIL.Image
+
+    edge = pixel_size(view, size)
+    if view.angle:
+        seen = _rotated(image, view, edge)
+    else:
+        seen = image.resize(
+            (edge, edge), PIL.Image.Resampling.BICUBIC, box=_box(view, *image.size), reducing_gap=3
+        )
+    if view.flip:
+        seen = seen.transpose(PIL.Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.asarray(_recolour(seen, view), np.uint8)
+
+
+def _box(view: View, width: int, height: int) -> tuple[float, float, float, float]:
+    """The seen rectangle in pixels: left, top, right, bottom."""
+    left = (width - width * view.zoom) * (view.x + 1) / 2
+    top = (height - height * view.zoom) * (view.y + 1) / 2
+    return left, top, left + width * view.zoom, top + height * view.zoom
+
+
+def _rotated(image: Image, view: View, edge: int) -> Image:
+    """Squash, extend by reflection, then rotate about the centre of the seen square."""
+    import PIL.Image
+
+    whole = max(edge, round(edge / view.zoom))
+    square = image.resize((whole, whole), PIL.Image.Resampling.BICUBIC, reducing_gap=3)
+    # A square turned by any angle reaches sqrt(2) as far; x and y shift it by the room left.
+    margin = min(math.ceil(edge * (math.sqrt(2) - 1) / 2) + 2, whole - 1)
+    padded = PIL.Image.fromarray(
+        np.pad(np.asarray(square), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    )
+    middle = padded.width / 2
+    room = (whole - edge) / 2
+    centre = (middle + room * view.x, middle + room * view.y)
+    turned = padded.rotate(view.angle, PIL.Image.Resampling.BICUBIC, center=centre)
+    left, top = round(centre[0] - edge / 2), round(centre[1] - edge / 2)
+    return turned.crop((left, top, left + edge, top + edge))
+
+
+def _recolour(image: Image, view: View) -> Image:
+    from PIL import ImageEnhance
+
+    for enhancer, factor in (
+        (ImageEnhance.Brightness, view.brightness),
+        (ImageEnhance.Contrast, view.contrast),
+        (ImageEnhance.Color, view.saturation),
+    ):
+        if factor != 1:
+            image = enhancer(image).enhance(factor)
+    return image
