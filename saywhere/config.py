@@ -18,7 +18,7 @@ from saywhere.errors import ConfigError
 from saywhere.types import PLATFORMS, Platform
 
 FusionMode = Literal["own", "mean", "weighted", "gated"]
-PriorMode = Literal["uniform", "fitted", "words"]
+PriorMode = Literal["uniform", "words"]
 
 
 class _Frozen(BaseModel):

@@ -24,7 +24,7 @@ from saywhere.files import hash_file, hash_text
 from saywhere.images import read_image
 from saywhere.towers import ImageTower, TextTower, cache_folder
 from saywhere.types import FloatArray, Record
-from saywhere.views import View, pixel_size, render
+from saywhere.views import View, render
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -208,7 +208,9 @@ class _Cache:
         return found
 
     def store(self, keys: Sequence[str], vectors: FloatArray) -> None:
-        rows = [(key, np.ascontiguousarray(v).tobytes()) for key, v in zip(keys, vectors, strict=True)]
+        rows = [
+            (key, np.ascontiguousarray(v).tobytes()) for key, v in zip(keys, vectors, strict=True)
+        ]
         with self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
 

@@ -1,0 +1,304 @@
+"""Evaluation: both directions, by image and by place, overall and per platform, with intervals.
+
+A row of the report is one question ("text to image, by image, drone queries, mixed gallery") with
+its recalls, their 95 % intervals (bootstrapped by place) and what chance would give. Ranks break
+ties against the system; see ``metrics``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from saywhere.bootstrap import interval
+from saywhere.bundle import ExpertSet
+from saywhere.data.track4 import read_truth
+from saywhere.embed import embed_images, embed_queries
+from saywhere.errors import InputError
+from saywhere.features import Progress
+from saywhere.metrics import Retrieval, chance_recall, ranks_and_ap_of_labels, summarise
+from saywhere.protocol import official, official_gap
+from saywhere.trainset import codes
+from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
+
+Direction = Literal["t2i", "i2t"]
+_CUTS = (1, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Queries with their right answers, before anything is embedded.
+
+    Attributes:
+        records: the gallery.
+        queries: the texts.
+        target: (q,) int64, row of the image each text describes.
+        places: (n,) place of each image.
+        platforms: (n,) platform of each image, for the breakdown only.
+    """
+
+    records: tuple[Record, ...]
+    queries: tuple[Query, ...]
+    target: IntArray
+    places: tuple[str, ...]
+    platforms: tuple[Platform, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question and its answer.
+
+    Attributes:
+        direction: ``t2i`` or ``i2t``.
+        positives: ``image`` (its own texts or image only) or ``place`` (any of the same place).
+        platform: ``all``, or the platform of the image side of the pair.
+        gallery: ``mixed``, or ``own`` (only that platform's images or their texts).
+        intervals: (low, high) of each recall, percent, 95 %, bootstrapped by place.
+        chance: recalls of a random order, percent.
+    """
+
+    direction: Direction
+    positives: str
+    platform: str
+    gallery: str
+    retrieval: Retrieval
+    intervals: Mapping[str, tuple[float, float]]
+    chance: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, flat."""
+        return {
+            "direction": self.direction,
+            "positives": self.positives,
+            "platform": self.platform,
+            "gallery": self.gallery,
+            **self.retrieval.to_dict(),
+            "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "chance": dict(self.chance),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What ``evaluate`` found.
+
+    Attributes:
+        rows: the first is text to image, by image, all platforms, mixed gallery.
+        official: recalls of the published script and the gap to the places, where asked for.
+        context: what was evaluated with what.
+    """
+
+    rows: tuple[Row, ...]
+    context: Mapping[str, Any]
+    official: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: headline numbers flat (``t2i_r1`` …, percent), then every row."""
+        flat: dict[str, Any] = {}
+        for direction in ("t2i", "i2t"):
+            row = self.headline(direction)
+            found = row.retrieval
+            flat |= {f"{direction}_r{k}": getattr(found, f"recall_at_{k}") for k in _CUTS}
+            flat |= {
+                f"{direction}_r_mean": found.r_mean,
+                f"{direction}_mrr": found.mrr,
+                f"{direction}_map": found.map,
+                f"{direction}_median_rank": found.median_rank,
+            }
+        out = {**flat, "context": dict(self.context), "rows": [row.to_dict() for row in self.rows]}
+        return out if self.official is None else {**out, "official": dict(self.official)}
+
+    def headline(self, direction: str) -> Row:
+        """By image, all platforms, mixed gallery."""
+        return next(row for row in self.rows if row.direction == direction)
+
+
+def make_task(dataset: Dataset, truth: Path | None = None) -> Task:
+    """Pair texts and images.
+
+    Args:
+        dataset: captioned images, or a Track 4 folder.
+        truth: Track 4 answers; default ``ground_truth.json`` in the folder. Read for scoring only.
+
+    Raises:
+        InputError: no captions and no truth.
+    """
+    if dataset.kind == "track4":
+        return _track4_task(dataset, truth)
+    if not dataset.captions:
+        raise InputError(
+            f"{dataset.source}: has no captions to evaluate with; "
+            "name a GeoText JSON file, or a Track 4 folder with its ground_truth.json"
+        )
+    row = {record.image_id: index for index, record in enumerate(dataset.records)}
+    unnamed = [r.image_id for r in dataset.records if r.place_id is None or r.platform is None]
+    if unnamed:
+        raise InputError(f"{dataset.source}: {unnamed[0]} has no place or platform to score by")
+    return Task(
+        records=dataset.records,
+        queries=tuple(Query(f"q{i + 1}", c.text) for i, c in enumerate(dataset.captions)),
+        target=np.asarray([row[caption.image_id] for caption in dataset.captions], np.int64),
+        places=tuple(str(record.place_id) for record in dataset.records),
+        platforms=tuple(record.platform for record in dataset.records if record.platform),
+    )
+
+
+def _track4_task(dataset: Dataset, truth: Path | None) -> Task:
+    path = truth or dataset.source / "ground_truth.json"
+    answers = read_truth(path)
+    row = {record.image_id: index for index, record in enumerate(dataset.records)}
+    unknown = [
+        query.query_id
+        for query in dataset.queries
+        if answers.query_image.get(query.query_id) not in row
+    ] + [image for image in row if image not in answers.image_place]
+    if unknown:
+        raise InputError(
+            f"{path}: knows no answer for {unknown[0]} and {len(unknown) - 1} more; "
+            "name the truth that belongs to these queries and images"
+        )
+    return Task(
+        records=dataset.records,
+        queries=dataset.queries,
+        target=np.asarray([row[answers.query_image[q.query_id]] for q in dataset.queries], "i8"),
+        places=tuple(answers.image_place[image] for image in row),
+        platforms=tuple(answers.image_platform[image] for image in row),
+    )
+
+
+def evaluate(
+    experts: ExpertSet,
+    task: Task,
+    *,
+    platforms_unknown: bool = False,
+    protocol: Literal["saywhere", "official"] = "saywhere",
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Embed a task and score it.
+
+    Args:
+        platforms_unknown: hide the records' platforms from the system.
+        protocol: ``official`` adds what the published GeoText script would print.
+
+    Raises:
+        ImageError, ExpertError: see ``embed``.
+    """
+    records: Sequence[Record] = task.records
+    if platforms_unknown:
+        records = [replace(record, platform=None) for record in records]
+    images = embed_images(experts, records, threads=threads, progress=progress).embeddings.vectors
+    texts = embed_queries(experts, task.queries, threads=threads).vectors
+    known = sum(record.platform is not None for record in records)
+    context = {
+        "images": len(images),
+        "queries": len(texts),
+        "places": len(set(task.places)),
+        "platforms_known": known,
+        "fusion": experts.config.fusion.mode,
+        "experts": [expert.name for expert in experts.experts],
+        "expert_hash": experts.hash,
+    }
+    found = _official(task, images, texts) if protocol == "official" else None
+    return Evaluation(tuple(score(task, images, texts)), context, found)
+
+
+def score(task: Task, images: FloatArray, texts: FloatArray) -> list[Row]:
+    """Every row of the report.
+
+    Args:
+        images: (n, d) float32 folded image vectors.
+        texts: (q, d) float32 folded query vectors.
+    """
+    scorer = _Scorer(task, images, texts)
+    rows = []
+    for direction in ("t2i", "i2t"):
+        for positives in ("image", "place"):
+            rows.append(scorer.row(direction, positives, None, "mixed"))
+            for platform in PLATFORMS:
+                if platform in task.platforms:
+                    rows.append(scorer.row(direction, positives, platform, "mixed"))
+                    rows.append(scorer.row(direction, positives, platform, "own"))
+    return rows
+
+
+class _Scorer:
+    def __init__(self, task: Task, images: FloatArray, texts: FloatArray) -> None:
+        self._images, self._texts = images, texts
+        self._target = task.target
+        self._places = np.asarray(task.places)
+        self._place_codes = codes(task.places)
+        self._platforms = np.asarray([PLATFORMS.index(platform) for platform in task.platforms])
+        # Only images that some text describes can be asked for in the image-to-text direction.
+        self._described = np.unique(task.target)
+
+    def row(
+        self, direction: Direction, positives: str, platform: Platform | None, gallery: str
+    ) -> Row:
+        image_labels = np.arange(len(self._images)) if positives == "image" else self._place_codes
+        images, texts = np.arange(len(self._images)), np.arange(len(self._texts))
+        own_images, own_texts = images, texts
+        if platform is not None:
+            code = PLATFORMS.index(platform)
+            own_images = np.flatnonzero(self._platforms == code)
+            own_texts = np.flatnonzero(self._platforms[self._target] == code)
+        if direction == "t2i":
+            asked, answers = own_texts, own_images if gallery == "own" else images
+            asked_labels = image_labels[self._target[asked]]
+            answer_labels = image_labels[answers]
+            asked_places = self._places[self._target[asked]]
+            vectors = self._texts[asked], self._images[answers]
+        else:
+            asked = np.intersect1d(own_images, self._described)
+            answers = own_texts if gallery == "own" else texts
+            asked_labels = image_labels[asked]
+            answer_labels = image_labels[self._target[answers]]
+            asked_places = self._places[asked]
+            vectors = self._images[asked], self._texts[answers]
+        return _row(
+            direction,
+            (positives, platform.value if platform else "all", gallery),
+            vectors,
+            (asked_labels, answer_labels),
+            asked_places,
+        )
+
+
+def _row(
+    direction: Direction,
+    names: tuple[str, str, str],
+    vectors: tuple[FloatArray, FloatArray],
+    labels: tuple[IntArray, IntArray],
+    places: Any,
+) -> Row:
+    ranks, precision = ranks_and_ap_of_labels(*vectors, *labels)
+    relevant = np.asarray([(labels[1] == label).sum() for label in labels[0]])
+    intervals = {}
+    for k in _CUTS:
+        if len(np.unique(places)) > 1:
+            found = interval(100.0 * (ranks <= k), places)
+            intervals[f"recall_at_{k}"] = (found.low, found.high)
+    return Row(
+        direction=direction,
+        positives=names[0],
+        platform=names[1],
+        gallery=names[2],
+        retrieval=summarise(ranks, precision),
+        intervals=intervals,
+        chance={f"recall_at_{k}": chance_recall(len(vectors[1]), relevant, k) for k in _CUTS},
+    )
+
+
+def _official(task: Task, images: FloatArray, texts: FloatArray) -> dict[str, Any]:
+    """The published script's numbers: it knows an image by ``<building>/<file name>``."""
+    names = [
+        f"{place}/{record.path.name}"
+        for place, record in zip(task.places, task.records, strict=True)
+    ]
+    scores = texts @ images.T
+    found = official(np.ascontiguousarray(scores.T), scores, names, task.target)
+    return {**found, "gap": official_gap(names, task.places).to_dict()}

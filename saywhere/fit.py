@@ -1,0 +1,196 @@
+"""The whole of ``saywhere train``: prepare, train, fit the fusion, train again with every place.
+
+Everything fitted (platform classifiers' use, calibration, prior weight) is fitted on places that
+the experts of that moment have not seen: ``train.fit_places_ending_in``.
+"""
+
+from __future__ import annotations
+
+import platform as python_platform
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import saywhere
+from saywhere.bundle import ExpertSet
+from saywhere.classify import fit_classifier
+from saywhere.config import Config, FusionMode
+from saywhere.embed import query_prior
+from saywhere.errors import InputError
+from saywhere.expert import Expert
+from saywhere.features import Progress
+from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
+from saywhere.towers import ImageTower, TextTower
+from saywhere.train import Log, train_layout
+from saywhere.trainset import PreparedData, prepare
+from saywhere.types import Dataset, FloatArray, IntArray
+
+MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
+# Chosen on the fitting places: weak enough to keep probabilities soft on a few hundred images.
+_IMAGE_C, _WORDS_C = 1e-3, 1.0
+
+
+def train_experts(
+    dataset: Dataset,
+    config: Config,
+    towers: tuple[ImageTower, TextTower],
+    log: Log,
+    progress: Progress | None = None,
+) -> ExpertSet:
+    """Train experts on a captioned dataset and fit their fusion.
+
+    Args:
+        towers: the image and the text tower of ``config``.
+        log: called with one line a step.
+
+    Raises:
+        InputError: nothing to train on, or too few places to fit on.
+        ImageError: an image that cannot be decoded.
+    """
+    started = time.perf_counter()
+    log(f"features: {len(dataset.records)} images, {len(dataset.captions)} captions")
+    data = prepare(dataset, config, towers, progress)
+    fitting = fitting_items(data, config)
+    learning = np.setdiff1d(np.arange(len(data.train)), fitting)
+    _check_split(dataset, learning)
+    experts = _assemble(data, learning, config, towers, log)
+    if len(fitting):
+        log(f"fusion: fitted on {len(fitting)} images of places kept apart")
+        experts = replace(experts, calibrations=fit_fusion(experts, data, fitting))
+        if config.train.refit:
+            log("refit: training again with every place")
+            everything = np.arange(len(data.train))
+            full = _assemble(data, everything, config, towers, log)
+            experts = replace(full, calibrations=experts.calibrations)
+    elapsed = time.perf_counter() - started
+    return replace(experts, provenance=_provenance(dataset, data, fitting, config, elapsed))
+
+
+def fitting_items(data: PreparedData, config: Config) -> IntArray:
+    """Items of the places kept for fitting; empty where none are."""
+    ending = config.train.fit_places_ending_in
+    if ending is None:
+        return np.empty(0, np.int64)
+    chosen = [index for index, place in enumerate(data.place_ids) if place.endswith(ending)]
+    return np.asarray(chosen, np.int64)
+
+
+def fit_fusion(experts: ExpertSet, data: PreparedData, items: IntArray) -> dict[str, Calibration]:
+    """Calibrations of every mode, fitted on ``items``, their platforms taken for unknown."""
+    features = [data.test_features[index] for index in items]
+    subset = data.train.take(items)
+    texts = subset.texts
+    owner = np.repeat(np.arange(len(items)), np.diff(subset.text_start))  # (q,)
+    positives = owner[:, None] == np.arange(len(items))[None, :]
+    same_place = subset.places[owner][:, None] == subset.places[None, :]
+    similarity = np.stack(
+        [expert.encode_text(texts) @ expert.encode_image(features).T for expert in experts.experts]
+    )
+    scales = np.asarray([_mean_scale(expert) for expert in experts.experts], np.float32)
+    calibrations = {}
+    for mode in MODES:
+        problem = FitProblem(
+            similarity=similarity,
+            gates=_gates(experts, mode, features),
+            log_prior=query_prior(experts, texts),
+            positives=positives,
+            ignored=same_place & ~positives,
+        )
+        calibrations[mode] = fit_calibration(problem, mode, scales)
+    return calibrations
+
+
+def _gates(experts: ExpertSet, mode: FusionMode, features: list[FloatArray]) -> FloatArray:
+    unknown = np.full(len(features), UNKNOWN, np.int64)
+    log_probability = None
+    if experts.image_classifier is not None:
+        means = np.stack([views.mean(0) for views in features])
+        log_probability = experts.image_classifier.log_probability(means)
+    return image_gates(mode, experts.platforms, unknown, log_probability)
+
+
+def _mean_scale(expert: Expert) -> float:
+    return float(np.mean([member.logit_scale for member in expert.members]))
+
+
+def _assemble(
+    data: PreparedData,
+    items: IntArray,
+    config: Config,
+    towers: tuple[ImageTower, TextTower],
+    log: Log,
+) -> ExpertSet:
+    """Experts and platform classifiers from ``items``; nothing fitted yet."""
+    subset = data.train.take(items)
+    experts = train_layout(subset, config, log)
+    means = np.stack([data.test_features[index].mean(0) for index in items])
+    owner = np.repeat(np.arange(len(items)), np.diff(subset.text_start))
+    return ExpertSet(
+        config=config,
+        experts=experts,
+        calibrations={},
+        image_classifier=fit_classifier(means, subset.platforms, c=_IMAGE_C),
+        word_classifier=fit_classifier(subset.texts, subset.platforms[owner], c=_WORDS_C),
+        towers={"image": towers[0].fingerprint, "text": towers[1].fingerprint},
+    )
+
+
+def _check_split(dataset: Dataset, learning: IntArray) -> None:
+    if len(learning) < 4:
+        raise InputError(
+            f"{dataset.source}: {len(learning)} images are left to train on after the fitting "
+            "places; add images, or set train.fit_places_ending_in to another digit"
+        )
+
+
+def _provenance(
+    dataset: Dataset, data: PreparedData, fitting: IntArray, config: Config, elapsed: float
+) -> dict[str, Any]:
+    packages = ("torch", "timm", "transformers", "numpy", "onnxruntime", "scikit-learn")
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "saywhere": saywhere.__version__,
+        "python": python_platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "git_commit": _git_commit(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": config.seed,
+        "data": {
+            "source": dataset.source.name,
+            "hash": data.data_hash,
+            "images": len(dataset.records),
+            "captions": len(dataset.captions),
+            "fitting_images": len(fitting),
+        },
+        "seconds": round(elapsed, 1),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the source tree this runs from; None outside one."""
+    here = Path(saywhere.__file__).parent
+    try:
+        found = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

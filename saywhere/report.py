@@ -1,0 +1,99 @@
+"""Tables for people: Markdown for files, rich tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from saywhere.evaluate import Evaluation, Row
+from saywhere.types import Hit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_ASKED = {"t2i": "text → image", "i2t": "image → text"}
+_CUTS = (1, 5, 10)
+
+
+def evaluation_cells(row: Row) -> list[str]:
+    """One row of the report as texts, in the order of ``EVALUATION_COLUMNS``."""
+    found = row.retrieval
+    cells = [_ASKED[row.direction], row.positives, row.platform, row.gallery, str(found.count)]
+    for k in _CUTS:
+        name = f"recall_at_{k}"
+        value = f"{getattr(found, name):.1f}"
+        if name in row.intervals:
+            low, high = row.intervals[name]
+            value += f" [{low:.0f}–{high:.0f}]"
+        cells.append(value)
+    chance = " / ".join(f"{row.chance[f'recall_at_{k}']:.1f}" for k in _CUTS)
+    return [*cells, f"{found.r_mean:.1f}", f"{found.mrr:.3f}", f"{found.median_rank:g}", chance]
+
+
+EVALUATION_COLUMNS = (
+    "asked", "by", "platform", "gallery", "n", "R@1", "R@5", "R@10", "mean", "MRR", "median",
+    "chance R@1/5/10",
+)  # fmt: skip
+
+
+def evaluation_markdown(evaluation: Evaluation) -> str:
+    """The whole report as a Markdown table, with what it was made of above it."""
+    context = evaluation.context
+    lines = [
+        f"{context['queries']} queries, {context['images']} images, {context['places']} places; "
+        f"platforms known for {context['platforms_known']} images; experts "
+        f"{', '.join(context['experts'])} (`{context['expert_hash'][:12]}`), "
+        f"fusion `{context['fusion']}`. Recalls in percent with 95 % intervals by place.",
+        "",
+        "| " + " | ".join(EVALUATION_COLUMNS) + " |",
+        "|---|---|---|---|" + "--:|" * (len(EVALUATION_COLUMNS) - 4),
+    ]
+    lines += ["| " + " | ".join(evaluation_cells(row)) + " |" for row in evaluation.rows]
+    if evaluation.official:
+        lines += ["", *_official_lines(evaluation.official)]
+    return "\n".join(lines) + "\n"
+
+
+def evaluation_table(evaluation: Evaluation, *, every_row: bool = False) -> Table:
+    """For a terminal: by default only the mixed gallery, by image."""
+    table = _table(EVALUATION_COLUMNS, right_from=4)
+    for row in evaluation.rows:
+        if every_row or (row.positives == "image" and row.gallery == "mixed"):
+            table.add_row(*evaluation_cells(row), style="bold" if row.platform == "all" else "")
+    return table
+
+
+def hits_table(hits: Sequence[Hit]) -> Table:
+    """Ranked answers: platform, score, coordinates where known, path."""
+    table = _table(("#", "score", "platform", "latitude", "longitude", "image"), right_from=6)
+    for hit in hits:
+        known = hit.lat is not None and hit.lon is not None
+        table.add_row(
+            str(hit.rank),
+            f"{hit.score:.3f}",
+            hit.platform.value if hit.platform else "–",
+            f"{hit.lat:.6f}" if known else "–",
+            f"{hit.lon:.6f}" if known else "–",
+            hit.path,
+        )
+    return table
+
+
+def _table(columns: Sequence[str], *, right_from: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index >= right_from else "left", overflow="fold")
+    return table
+
+
+def _official_lines(official: Mapping[str, Any]) -> list[str]:
+    recalls = ", ".join(f"{name} {value:.2f}" for name, value in official.items() if name != "gap")
+    gap = ", ".join(f"{name} {value:g}" for name, value in official["gap"].items())
+    return [
+        f"Official script (there `txt_*` is image → text, `img_*` text → image): {recalls}.",
+        "",
+        f"Its building numbers against the places: {gap}.",
+    ]
