@@ -7,11 +7,12 @@ of stage 1 stay as they are (batch composition, as in Sample4Geo).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from saywhere.errors import InputError
 from saywhere.mining import NONE
 from saywhere.types import PLATFORMS, FloatArray, IntArray, Platform
 
@@ -22,11 +23,14 @@ class TrainingSet:
 
     Attributes:
         views: (total views, image features) float32; item i owns rows
-            ``view_start[i] : view_start[i + 1]``.
+            ``view_start[i] : view_start[i + 1]``, at least one.
         texts: (total texts, text features) float32; likewise ``text_start``.
         text_codes: (total texts,) int64; equal texts share a code.
         places: (n,) int64 place codes.
         platforms: (n,) int64 index into ``PLATFORMS``.
+
+    Raises:
+        InputError: arrays that do not belong together.
     """
 
     views: FloatArray
@@ -37,20 +41,31 @@ class TrainingSet:
     places: IntArray
     platforms: IntArray
 
+    def __post_init__(self) -> None:
+        rows = ((self.view_start, self.views), (self.text_start, self.texts))
+        good = len(self.text_codes) == len(self.texts) and len(self.platforms) == len(self)
+        for starts, owned in rows:
+            good &= len(starts) == len(self) + 1 and starts[0] == 0 and starts[-1] == len(owned)
+            good &= bool((np.diff(starts) > 0).all())
+        if not good:
+            raise InputError(
+                f"training set of {len(self)} items: {len(self.views)} views, {len(self.texts)} "
+                "texts and their starts do not fit; give every item a view and a text"
+            )
+
     def __len__(self) -> int:
         return len(self.places)
 
     def take(self, items: IntArray) -> TrainingSet:
         """The set of these items alone, in this order."""
-        view_rows = [np.arange(self.view_start[i], self.view_start[i + 1]) for i in items]
-        text_rows = [np.arange(self.text_start[i], self.text_start[i + 1]) for i in items]
-        view_flat, text_flat = np.concatenate(view_rows), np.concatenate(text_rows)
+        views, view_start = _rows_of(self.view_start, items)
+        texts, text_start = _rows_of(self.text_start, items)
         return TrainingSet(
-            views=self.views[view_flat],
-            view_start=_starts(view_rows),
-            texts=self.texts[text_flat],
-            text_start=_starts(text_rows),
-            text_codes=self.text_codes[text_flat],
+            views=self.views[views],
+            view_start=view_start,
+            texts=self.texts[texts],
+            text_start=text_start,
+            text_codes=self.text_codes[texts],
             places=self.places[items],
             platforms=self.platforms[items],
         )
@@ -62,7 +77,7 @@ class TrainingSet:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows into a TrainingSet: one view and one text for each item."""
+    """Rows into a TrainingSet: one view and one text for each item, all (size,) int64."""
 
     items: IntArray
     views: IntArray
@@ -80,37 +95,77 @@ def draw_batches(
 ) -> Iterator[Batch]:
     """One epoch: every item is used once, each with a random view and a random text.
 
+    A single item that is left over joins the batch before it (alone it has nothing to differ from);
+    with ``by_platform`` the only item of its platform is left out for that reason.
+
     Args:
-        size: items a batch; a last batch of fewer than two items is dropped.
+        size: items a batch, at least 2.
         by_platform: items of a batch share their platform.
         hard: (n, k) item indices from mining, ``NONE`` padded.
-        per_anchor: how many of an anchor's hard negatives join its batch (drawn among the k).
+        per_anchor: how many of an anchor's hard negatives (drawn among the k) join its batch, as
+            far as they are still free and the batch has room.
+
+    Raises:
+        InputError: ``size`` below 2, or ``hard`` of another set.
     """
-    groups = (
-        [np.flatnonzero(data.platforms == code) for code in range(len(PLATFORMS))]
-        if by_platform
-        else [np.arange(len(data))]
-    )
+    if size < 2 or (hard is not None and len(hard) != len(data)):
+        raise InputError(
+            f"batches of {size} from {len(data)} items: a batch needs two items, and hard negatives "
+            "one row an item"
+        )
     batches: list[IntArray] = []
-    for group in groups:
+    for group in _groups(data, by_platform):
         order = generator.permutation(group)
         if hard is not None and per_anchor:
-            order = _compose(order, hard, per_anchor, generator)
-        batches += [order[start : start + size] for start in range(0, len(order), size)]
+            order = _compose(order, hard, (per_anchor, size), generator)
+        ends = [*(np.arange(1, _count(len(order), size)) * size), len(order)]
+        batches += np.split(order, ends[:-1]) if len(order) > 1 else []
     for index in generator.permutation(len(batches)):
         items = batches[index]
-        if len(items) >= 2:
-            yield Batch(
-                items,
-                _draw(data.view_start, items, generator),
-                _draw(data.text_start, items, generator),
-            )
+        yield Batch(
+            items,
+            draw_rows(data.view_start, items, generator),
+            draw_rows(data.text_start, items, generator),
+        )
+
+
+def count_batches(data: TrainingSet, size: int, *, by_platform: bool = False) -> int:
+    """How many batches ``draw_batches`` makes of an epoch."""
+    return sum(_count(len(group), size) for group in _groups(data, by_platform))
+
+
+def draw_rows(starts: IntArray, items: IntArray, generator: np.random.Generator) -> IntArray:
+    """A random row of each item: (items,) int64."""
+    counts = starts[items + 1] - starts[items]
+    return np.asarray(starts[items] + generator.integers(0, counts), np.int64)
+
+
+def starts_of(lengths: Iterable[int]) -> IntArray:
+    """(n + 1,) int64 offsets of n runs of these lengths laid end to end."""
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def _groups(data: TrainingSet, by_platform: bool) -> list[IntArray]:
+    if not by_platform:
+        return [np.arange(len(data))]
+    return [np.flatnonzero(data.platforms == code) for code in range(len(PLATFORMS))]
+
+
+def _count(items: int, size: int) -> int:
+    """Batches of one group: a rest of one item joins the batch before it."""
+    full, rest = divmod(items, size)
+    return full + (rest > 1)
 
 
 def _compose(
-    order: IntArray, hard: IntArray, per_anchor: int, generator: np.random.Generator
+    order: IntArray, hard: IntArray, limits: tuple[int, int], generator: np.random.Generator
 ) -> IntArray:
-    """Reorder so that hard negatives follow their anchor; each item still appears once."""
+    """Reorder so that hard negatives follow their anchor; each item still appears once.
+
+    Args:
+        limits: negatives an anchor, and items a batch: no negative falls into the next one.
+    """
+    per_anchor, size = limits
     free = np.zeros(len(hard), np.bool_)
     free[order] = True
     out: list[int] = []
@@ -121,17 +176,16 @@ def _compose(
         out.append(int(anchor))
         candidates = hard[anchor][hard[anchor] != NONE]
         candidates = candidates[free[candidates]]
-        chosen = generator.permutation(candidates)[:per_anchor]
+        room = -len(out) % size
+        chosen = generator.permutation(candidates)[: min(per_anchor, room)]
         free[chosen] = False
         out += chosen.tolist()
     return np.asarray(out, np.int64)
 
 
-def _draw(starts: IntArray, items: IntArray, generator: np.random.Generator) -> IntArray:
-    """A random row of each item."""
+def _rows_of(starts: IntArray, items: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows of ``items`` in their order, and the offsets of the items among them."""
     counts = starts[items + 1] - starts[items]
-    return np.asarray(starts[items] + generator.integers(0, counts), np.int64)
-
-
-def _starts(rows: Sequence[IntArray]) -> IntArray:
-    return np.concatenate([[0], np.cumsum([len(part) for part in rows])]).astype(np.int64)
+    taken = starts_of(counts)
+    shift = np.repeat(starts[items] - taken[:-1], counts)
+    return np.arange(taken[-1]) + shift, taken

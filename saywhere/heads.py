@@ -14,6 +14,23 @@ from saywhere.types import FloatArray
 
 _INITIAL_TEMPERATURE = 0.07  # CLIP's
 _LARGEST_SCALE = 100.0  # CLIP clips its logit scale here
+_BLOCK = 4096  # rows whose float64 copy is held at once
+
+
+class Dropout(nn.Module):
+    """Dropout with masks from NumPy: torch's own Bernoulli takes four times as long on a CPU."""
+
+    def __init__(self, share: float, generator: np.random.Generator) -> None:
+        super().__init__()
+        self.share = share
+        self._generator = generator
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Zeros a share of ``values`` in training and scales up the rest; else changes nothing."""
+        if not self.training or not self.share:
+            return values
+        dropped = self._generator.random(tuple(values.shape), dtype=np.float32) < self.share
+        return values.masked_fill(torch.from_numpy(dropped), 0) / (1 - self.share)
 
 
 class ProjectionHead(nn.Module):
@@ -23,19 +40,24 @@ class ProjectionHead(nn.Module):
     std: Tensor
 
     def __init__(
-        self, mean: Tensor, std: Tensor, config: HeadConfig, *, input_dropout: float
+        self,
+        moments: tuple[Tensor, Tensor],
+        config: HeadConfig,
+        input_dropout: float,
+        generator: np.random.Generator,
     ) -> None:
         super().__init__()
+        mean, std = moments
         features = len(mean)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.hidden_dropout = nn.Dropout(config.hidden_dropout)
+        self.input_dropout = Dropout(input_dropout, generator)
+        self.hidden_dropout = Dropout(config.hidden_dropout, generator)
         self.first = nn.Linear(features, config.hidden) if config.hidden else None
         self.second = nn.Linear(config.hidden or features, config.dimension)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, features) -> (n, dimension), unit length."""
+        """(n, features) float32 -> (n, dimension) float32, unit length."""
         hidden = self.input_dropout((features - self.mean) / self.std)
         if self.first is not None:
             hidden = nn.functional.gelu(self.first(hidden), approximate="tanh")
@@ -44,13 +66,12 @@ class ProjectionHead(nn.Module):
 
     def freeze(self) -> Head:
         """The head as arrays."""
-        empty = np.empty((0,), np.float32)
         first = self.first
         return Head(
             mean=_array(self.mean),
             std=_array(self.std),
-            weight1=_array(first.weight) if first else empty.reshape(0, 0),
-            bias1=_array(first.bias) if first else empty,
+            weight1=np.empty((0, 0), np.float32) if first is None else _array(first.weight),
+            bias1=np.empty((0,), np.float32) if first is None else _array(first.bias),
             weight2=_array(self.second.weight),
             bias2=_array(self.second.bias),
         )
@@ -67,8 +88,17 @@ class MemberModule(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Exponentiated logit scale, at most 100."""
-        return self.logit_scale.exp().clamp(max=_LARGEST_SCALE)
+        """Exponentiated logit scale, scalar."""
+        return self.logit_scale.exp()
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Keep the scale at most 100; call after each step.
+
+        The parameter is clamped, not ``scale``: a clamp in the forward pass would leave a parameter
+        beyond the limit without a gradient, and it could never come back.
+        """
+        self.logit_scale.clamp_(max=math.log(_LARGEST_SCALE))
 
     def freeze(self) -> Member:
         """The member as arrays."""
@@ -76,19 +106,40 @@ class MemberModule(nn.Module):
 
 
 def create_member(
-    image_features: FloatArray, text_features: FloatArray, config: HeadConfig
+    image_features: FloatArray, text_features: FloatArray, config: HeadConfig, seed: int
 ) -> MemberModule:
-    """Fresh heads, standardised by the training features; draws from torch's global generator."""
-    heads = []
-    for features, dropout in (
-        (image_features, config.image_dropout),
-        (text_features, config.text_dropout),
-    ):
-        mean = torch.from_numpy(features.mean(0))
-        std = torch.from_numpy(features.std(0)).clamp(min=1e-4)
-        heads.append(ProjectionHead(mean, std, config, input_dropout=dropout))
-    return MemberModule(heads[0], heads[1])
+    """Fresh heads, standardised by the training features.
+
+    Args:
+        image_features, text_features: (rows, features) float32.
+        seed: of the initial weights and of dropout; torch's global generator is left as it was.
+    """
+    generator = np.random.default_rng(seed)
+    sides = ((image_features, config.image_dropout), (text_features, config.text_dropout))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        image, text = (
+            ProjectionHead(_moments(features), config, dropout, generator)
+            for features, dropout in sides
+        )
+    return MemberModule(image, text)
+
+
+def _moments(features: FloatArray) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, summed in float64.
+
+    A feature that is constant in training gets a deviation of 1, as in scikit-learn's
+    StandardScaler: divided by next to nothing, any other value of it would drown the rest.
+    """
+    mean = features.mean(0, dtype=np.float64)
+    squares = np.zeros_like(mean)
+    for start in range(0, len(features), _BLOCK):
+        squares += np.square(features[start : start + _BLOCK] - mean).sum(0)
+    std = np.sqrt(squares / len(features))
+    std[std < 1e-4] = 1
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
 
 
 def _array(tensor: Tensor) -> FloatArray:
-    return tensor.detach().cpu().numpy().astype(np.float32).copy()
+    """A copy: training may go on without changing it."""
+    return tensor.detach().cpu().numpy().astype(np.float32)

@@ -2,13 +2,15 @@
 
 Decoders are named (no PostScript, no delegates), pixels are limited before decoding, truncated
 files are refused, EXIF rotation is applied, odd modes (palette, alpha, CMYK, 16 bit, float) are
-brought to 8-bit RGB.
+brought to 8-bit RGB. Images far larger than any tower sees come back scaled down.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +23,12 @@ from saywhere.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 400_000_000  # 20,000 x 20,000; larger rasters are tiled, not decoded whole
+MAX_PIXELS = 300_000_000  # 17,000 x 17,000; below Pillow's own hard limit, so that ours speaks
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
-_WORKING_EDGE = 1024  # towers see at most a few hundred pixels; large JPEGs decode at a fraction
+_WORKING_EDGE = 1024  # towers see at most a few hundred pixels; larger images are held smaller
+_MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)  # four bytes a pixel uncompressed, and some metadata
+_BACKDROP = (128, 128, 128)
+_NOT_REDUCIBLE = ("1", "P", "PA")  # and 16 bit: Pillow has no box filter for them
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -33,83 +38,173 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
         path: JPEG, PNG, WebP, BMP or TIFF.
         max_pixels: refuse larger images before their pixels are decoded.
 
+    Returns:
+        the whole image; where both edges reach 2048 pixels, scaled down by a whole number that
+        leaves at least 1024.
+
     Raises:
         ImageError: missing, no image, too large, truncated or empty.
     """
+    return decode_image(read_content(path), str(path), max_pixels=max_pixels)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: missing, unreadable, no regular file, or longer than any image that is decoded.
+    """
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe or a device would never end
+            raise ImageError(f"{path}: is a folder or device, not an image file; name a file")
+        size = path.stat().st_size
+        if size > _MAX_BYTES:
+            raise ImageError(
+                f"{path}: {size:,} bytes exceed the limit of {_MAX_BYTES:,}; "
+                "cut it into tiles or compress it"
+            )
+        return path.read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be read ({error.strerror or error}); check the path and its rights"
-        ) from None
-    return decode_image(content, str(path), max_pixels=max_pixels)
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> ImageError:
+    """The error for a file that the system refuses to open or read."""
+    return ImageError(
+        f"{path}: cannot be read ({error.strerror or error}); check the path and its rights"
+    )
 
 
 def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:
     """As ``read_image``, from bytes; ``name`` stands in the error."""
     import PIL.Image
-    from PIL import ImageOps
 
+    if not content:
+        raise ImageError(f"{name}: is empty (0 bytes); fetch or export it again")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of bombs and of odd EXIF; the limit below is ours, EXIF is best effort.
-            warnings.simplefilter("ignore")
-            image: Image = PIL.Image.open(BytesIO(content), formats=FORMATS)
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(
-                    f"{name}: {width} x {height} pixels exceed the limit of {max_pixels:,}; "
-                    "cut it into tiles or scale it down"
-                )
-            if image.format in ("JPEG", "MPO"):
-                image.draft("RGB", (_WORKING_EDGE, _WORKING_EDGE))
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright if upright is not None else image)
+        with _pillow_silenced():
+            return _decode(content, name, max_pixels)
     except ImageError:
         raise
+    except PIL.UnidentifiedImageError:
+        raise ImageError(
+            f"{name}: is no image in a known format; use JPEG, PNG, WebP, BMP or TIFF"
+        ) from None
+    except PIL.Image.DecompressionBombError:
+        raise _too_large(name, "its", max_pixels) from None
     except MemoryError:
         raise ImageError(f"{name}: does not fit into memory; scale it down") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error and more
         cause = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
-        raise ImageError(
-            f"{name}: is not a whole image in a known format ({cause}); export it again"
-        ) from None
+        raise ImageError(f"{name}: is not a whole image ({cause}); export it again") from None
+
+
+def _decode(content: bytes, name: str, max_pixels: int) -> Image:
+    import PIL.Image
+
+    image: Image = PIL.Image.open(BytesIO(content), formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(name, f"{width} x {height}", max_pixels)
+    if image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (_WORKING_EDGE, _WORKING_EDGE))
+    image.load()
+    # Before and after: Pillow reduces most modes, and those it can't once they are RGB.
+    return _reduced(_to_rgb(_upright(_reduced(image))))
+
+
+def _too_large(name: str, pixels: str, limit: int) -> ImageError:
+    return ImageError(
+        f"{name}: {pixels} pixels exceed the limit of {limit:,}; cut it into tiles or scale it down"
+    )
+
+
+def _reduced(image: Image) -> Image:
+    factor = min(image.size) // _WORKING_EDGE
+    if factor < 2 or image.mode in _NOT_REDUCIBLE or image.mode.startswith("I;16"):
+        return image
+    exif, info = image.getexif(), image.info
+    smaller = image.reduce(factor)
+    smaller.info = info
+    smaller.getexif().update(exif)
+    return smaller
+
+
+def _upright(image: Image) -> Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image) or image
+    except Exception:  # a damaged EXIF block says nothing about the pixels, which are whole
+        return image
 
 
 def _to_rgb(image: Image) -> Image:
     import PIL.Image
 
-    if image.mode == "RGB":
-        return image
     if image.mode.startswith("I") or image.mode == "F":
-        return PIL.Image.fromarray(_stretch(np.asarray(image, np.float64))).convert("RGB")
-    if "A" in image.mode or "transparency" in image.info:
+        return PIL.Image.fromarray(_stretch(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
         # Transparency becomes mid-grey: black would look like water or shadow to a tower.
         rgba = image.convert("RGBA")
-        ground = PIL.Image.new("RGBA", rgba.size, (128, 128, 128, 255))
-        return PIL.Image.alpha_composite(ground, rgba).convert("RGB")
-    return image.convert("RGB")
+        ground = PIL.Image.new("RGB", rgba.size, _BACKDROP)
+        ground.paste(rgba, mask=rgba)
+        return ground
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def _stretch(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale the 1st..99th percentile to 0..255: 16-bit and float rasters have no fixed white."""
-    finite = values[np.isfinite(values)]
+    numbers = values.astype(np.float32)
+    finite = numbers[np.isfinite(numbers)]
     if finite.size == 0:
         return np.zeros(values.shape, np.uint8)
-    low, high = np.percentile(finite, (1, 99))
-    scaled = (np.nan_to_num(values, nan=low) - low) / max(float(high - low), 1e-9)
-    return np.asarray(np.clip(scaled, 0, 1) * 255, np.uint8)
+    low, high = (
+        float(edge) for edge in np.percentile(finite[:: 1 + finite.size // 10**7], (1, 99))
+    )
+    numbers = np.clip(np.nan_to_num(numbers, nan=low), low, high)
+    return np.asarray((numbers - low) * (255 / max(high - low, 1e-9)), np.uint8)
+
+
+class _Silence:
+    """How many threads are decoding; the first silences Pillow's warnings, the last restores."""
+
+    lock = threading.Lock()
+    depth = 0
+    saved = warnings.catch_warnings()
+
+
+@contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """Silence Pillow, which warns of large images and of odd EXIF: the limit is ours, EXIF a hint.
+
+    ``catch_warnings`` alone is not safe where several threads decode: they would restore each
+    other's filters in the wrong order and leave the process silent for good.
+    """
+    with _Silence.lock:
+        if _Silence.depth == 0:
+            _Silence.saved = warnings.catch_warnings()
+            _Silence.saved.__enter__()
+            warnings.simplefilter("ignore")
+        _Silence.depth += 1
+    try:
+        yield
+    finally:
+        with _Silence.lock:
+            _Silence.depth -= 1
+            if _Silence.depth == 0:
+                _Silence.saved.__exit__(None, None, None)
 
 
 def contact_sheet(
     images: Sequence[Image], labels: Sequence[str], *, columns: int = 6, edge: int = 160
 ) -> Image:
-    """Images in a grid, each with its label under it, on white; for a person to look at."""
+    """Images in a grid, each squashed to ``edge`` pixels over its label, on white; to look at."""
     import PIL.Image
     from PIL import ImageDraw
 
     caption, gap = 16, 6
+    columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
     sheet = PIL.Image.new(
         "RGB",

@@ -24,7 +24,7 @@ def build_index(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> StoreInfo:
-    """Embed ``records`` and write them to a new index at ``uri``; an old one is replaced at the end.
+    """Embed ``records`` into a new index at ``uri``; an old one is replaced at the very end.
 
     Args:
         root: the indexed folder, kept for messages and rebuilds.

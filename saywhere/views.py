@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to look at an image.
+    """One way to look at an image. Numbers are kept to four significant digits, as in ``key``.
 
     Attributes:
-        scale: edge of the result relative to the tower's default size, rounded to a multiple of 32.
+        scale: edge of the result relative to the tower's default size, rounded to a multiple of
+            32; towers of one fixed size see every view at that size.
         zoom: edge of the seen square relative to the image, 0 < zoom <= 1.
         x, y: centre of the seen square, -1 (left, top) .. 1 (right, bottom) of the free room.
-        angle: counter-clockwise, degrees.
-        flip: mirror left to right, before rotating.
+        angle: counter-clockwise, degrees, about the centre of the seen square.
+        flip: mirror what is seen left to right, after rotating.
         brightness, contrast, saturation: factors; 1 leaves as is.
     """
 
@@ -47,9 +48,20 @@ class View:
     contrast: float = 1.0
     saturation: float = 1.0
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, bool):
+                rounded = float(f"{value:.4g}") + 0.0  # + 0.0: no negative zero
+                object.__setattr__(self, field.name, rounded)
+
     @property
     def key(self) -> str:
-        """Name of this view in the feature cache."""
+        """Name of this view in the feature cache: equal keys, equal views.
+
+        Features are kept under it for good, so whoever changes what ``render`` draws changes the
+        key's form, too; a test holds both to each other.
+        """
         numbers = (
             self.scale, self.zoom, self.x, self.y, self.angle,
             self.brightness, self.contrast, self.saturation,
@@ -77,7 +89,7 @@ FIXED_VIEWS: Mapping[str, View] = {
 
 
 def random_views(content_hash: str, count: int, platform: Platform | None) -> tuple[View, ...]:
-    """``count`` augmented views of an image, the same at every call.
+    """``count`` augmented views of an image, the same at every call; fewer are a prefix of more.
 
     Satellite images have no "up": any angle, flips, zoom, colour. Other platforms (or None) have
     one: flips, zoom, a few degrees of roll, colour.
@@ -144,7 +156,7 @@ def _rotated(image: Image, view: View, edge: int) -> Image:
     whole = max(edge, round(edge / view.zoom))
     square = image.resize((whole, whole), PIL.Image.Resampling.BICUBIC, reducing_gap=3)
     # A square turned by any angle reaches sqrt(2) as far; x and y shift it by the room left.
-    margin = min(math.ceil(edge * (math.sqrt(2) - 1) / 2) + 2, whole - 1)
+    margin = math.ceil(edge * (math.sqrt(2) - 1) / 2) + 2
     padded = PIL.Image.fromarray(
         np.pad(np.asarray(square), ((margin, margin), (margin, margin), (0, 0)), mode="reflect")
     )

@@ -1,0 +1,98 @@
+"""What the verbs share: options, and how results, progress and remarks are printed.
+
+Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from saywhere.bundle import ExpertSet
+    from saywhere.config import FusionMode
+    from saywhere.features import Progress
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+PATH = click.Path(path_type=Path)
+MODES = click.Choice(["own", "mean", "weighted", "gated"])
+PLATFORMS = click.Choice(["satellite", "drone", "ground"])
+
+
+def experts_option(verb: Verb) -> Verb:
+    """``--experts``."""
+    return click.option(
+        "--experts",
+        type=PATH,
+        default=Path("experts"),
+        envvar="SAYWHERE_EXPERTS",
+        show_default=True,
+        help="Folder of trained experts.",
+    )(verb)
+
+
+def threads_option(verb: Verb) -> Verb:
+    """``--threads``."""
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, 256),
+        default=2,
+        show_default=True,
+        envvar="SAYWHERE_THREADS",
+        help="CPU threads.",
+    )(verb)
+
+
+def json_option(verb: Verb) -> Verb:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb)
+
+
+def load(folder: Path, fusion: FusionMode | None) -> ExpertSet:
+    """Experts of a folder, fused as asked for or as they were trained."""
+    from saywhere.bundle import load_experts
+
+    experts = load_experts(folder)
+    return experts.with_mode(fusion) if fusion else experts
+
+
+def say(line: str) -> None:
+    """A remark, on stderr."""
+    click.echo(line, err=True)
+
+
+def print_json(value: object) -> None:
+    """A result, for programs."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(table: Table) -> None:
+    """A result, for people; wide where stdout is no terminal, so nothing is folded in a file."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Progress]:
+    """A progress bar on stderr that vanishes when done; silent where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(unit, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,184 @@
+"""For researchers: train, evaluate, submit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from saywhere.commands.console import (
+    MODES,
+    PATH,
+    experts_option,
+    json_option,
+    load,
+    print_json,
+    print_table,
+    progress_bar,
+    say,
+    threads_option,
+)
+from saywhere.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from saywhere.config import FusionMode
+
+
+@click.command()
+@click.argument("path", type=PATH)
+@click.option("--out", type=PATH, default=Path("experts"), show_default=True)
+@click.option("--preset", default="small", show_default=True)
+@click.option("--config", "config_path", type=PATH, help="TOML file over the preset.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file.")
+@click.option("--seed", type=int, help="Same as --set seed=N.")
+@click.option("--overwrite", is_flag=True, help="Replace experts that are in --out.")
+@threads_option
+def train(
+    path: Path,
+    out: Path,
+    preset: str,
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    overwrite: bool,
+    threads: int,
+) -> None:
+    """Train experts on the captioned images of PATH (a GeoText JSON file)."""
+    from saywhere.bundle import check_target, save_experts
+    from saywhere.config import load_config
+    from saywhere.data import read
+
+    more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
+    config = load_config(preset, config_path, [*overrides, *more])
+    check_target(out, overwrite=overwrite)
+    dataset = read(path)
+    try:
+        from saywhere.fit import train_experts
+    except ImportError as error:
+        raise MissingExtraError("train", "train", error.name or "torch") from None
+    from saywhere.towers import image_tower, text_tower
+
+    say("towers: loading; the first time they are exported to ONNX")
+    towers = (
+        image_tower(config.towers.image, threads=threads),
+        text_tower(config.towers.text, threads=threads),
+    )
+    with progress_bar("views") as progress:
+        experts = train_experts(dataset, config, towers, say, progress)
+    save_experts(
+        experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
+    )
+    say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
+
+
+@click.command()
+@click.argument("path", type=PATH)
+@experts_option
+@click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
+@click.option("--unknown-platforms", is_flag=True, help="Hide the images' platforms.")
+@click.option("--truth", type=PATH, help="Track 4 answers, if not PATH/ground_truth.json.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["saywhere", "official"]),
+    default="saywhere",
+    show_default=True,
+    help="official: add what the published GeoText script prints.",
+)
+@click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
+@click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
+@json_option
+@threads_option
+def evaluate(
+    path: Path,
+    experts: Path,
+    fusion: FusionMode | None,
+    unknown_platforms: bool,
+    truth: Path | None,
+    protocol: str,
+    out: Path | None,
+    every_row: bool,
+    as_json: bool,
+    threads: int,
+) -> None:
+    """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers."""
+    from saywhere.data import read
+    from saywhere.evaluate import evaluate as run
+    from saywhere.evaluate import make_task
+    from saywhere.report import evaluation_markdown, evaluation_table
+
+    loaded = load(experts, fusion)
+    task = make_task(read(path), truth)
+    with progress_bar("views") as progress:
+        found = run(
+            loaded,
+            task,
+            platforms_unknown=unknown_platforms,
+            protocol="official" if protocol == "official" else "saywhere",
+            threads=threads,
+            progress=progress,
+        )
+    if out is not None:
+        from saywhere.files import write_text
+
+        write_text(out, json.dumps(found.to_dict(), indent=2) + "\n")
+        write_text(out.with_suffix(".md"), evaluation_markdown(found))
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print_table(evaluation_table(found, every_row=every_row))
+        if found.official is not None:
+            click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
+
+
+@click.command()
+@click.option("--queries", type=PATH, help="q_00001<TAB>text, a line each.")
+@click.option("--images", type=PATH, help="Folder of nameless images.")
+@click.option("--out", type=PATH, default=Path("submission.txt"), show_default=True)
+@click.option("--check", type=PATH, help="Validate a submission .txt or .zip instead.")
+@experts_option
+@click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
+@threads_option
+def submit(
+    queries: Path | None,
+    images: Path | None,
+    out: Path,
+    check: Path | None,
+    experts: Path,
+    fusion: FusionMode | None,
+    threads: int,
+) -> None:
+    """Write a Track 4 submission, or check anybody's."""
+    from saywhere.data.folder import read_folder
+    from saywhere.data.track4 import read_queries
+
+    asked = read_queries(queries) if queries else None
+    records = read_folder(images).records if images else None
+    if check is not None:
+        _check_submission(
+            check,
+            [query.query_id for query in asked] if asked else None,
+            {record.path.stem for record in records} if records else None,
+        )
+        return
+    if asked is None or records is None:
+        raise InputError("submit needs --queries and --images, or --check FILE")
+    from saywhere.submit import submit as run
+
+    loaded = load(experts, fusion)
+    with progress_bar("views") as progress:
+        zipped = run(loaded, asked, records, out, threads=threads, progress=progress)
+    say(f"{len(asked)} queries answered")
+    click.echo(out)
+    click.echo(zipped)
+
+
+def _check_submission(path: Path, queries: list[str] | None, images: set[str] | None) -> None:
+    from saywhere.submission import check_submission
+
+    report = check_submission(path, queries=queries, images=images)
+    click.echo(report.to_text())
+    if not report.ok:
+        sys.exit(2)
