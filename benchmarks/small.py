@@ -30,8 +30,8 @@ from saywhere.embed import embed_images, embed_queries
 from saywhere.evaluate import Task, make_task
 from saywhere.files import write_text
 from saywhere.fit import MODES, train_experts
-from saywhere.metrics import ranks_of_labels
 from saywhere.towers import image_tower, text_tower
+from saywhere.vector_metrics import ranks_of_labels
 
 KINDS = ("operator queries", "captions")
 Ranks = NDArray[np.int64]

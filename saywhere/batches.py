@@ -101,7 +101,7 @@ def draw_batches(
     Args:
         size: items a batch, at least 2.
         by_platform: items of a batch share their platform.
-        hard: (n, k) item indices from mining, ``NONE`` padded.
+        hard: (n, k) item indices from mining, distinct in a row, ``NONE`` padded.
         per_anchor: how many of an anchor's hard negatives (drawn among the k) join its batch, as
             far as they are still free and the batch has room.
 
@@ -110,16 +110,16 @@ def draw_batches(
     """
     if size < 2 or (hard is not None and len(hard) != len(data)):
         raise InputError(
-            f"batches of {size} from {len(data)} items: a batch needs two items, and hard negatives "
-            "one row an item"
+            f"batches of {size} from {len(data)} items: give a batch two items or more, and hard "
+            "negatives mined from the same items"
         )
     batches: list[IntArray] = []
     for group in _groups(data, by_platform):
         order = generator.permutation(group)
         if hard is not None and per_anchor:
             order = _compose(order, hard, (per_anchor, size), generator)
-        ends = [*(np.arange(1, _count(len(order), size)) * size), len(order)]
-        batches += np.split(order, ends[:-1]) if len(order) > 1 else []
+        if count := _count(len(order), size):
+            batches += np.split(order, np.arange(1, count) * size)
     for index in generator.permutation(len(batches)):
         items = batches[index]
         yield Batch(

@@ -7,7 +7,7 @@
       platforms.safetensors  the platform classifiers (images, words)
       towers/                the exported frozen towers, hard links where the disk allows
 
-The folder is written whole or not at all, and every file is checked against its hash when read.
+The folder is written whole or not at all, and checked when read; see ``manifest``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,23 @@ from saywhere.classify import PlatformClassifier, classifier_from_arrays
 from saywhere.config import Config, FusionMode, dump_config, load_config
 from saywhere.errors import ConfigError, ExpertError, InputError
 from saywhere.expert import Expert, expert_from_arrays
-from saywhere.files import hash_file
+from saywhere.files import hash_bytes, hash_file
 from saywhere.fusion import Calibration, neutral
+from saywhere.manifest import (
+    BY_NAME,
+    CONFIG_FILE,
+    FORMAT,
+    MANIFEST_FILE,
+    PLATFORMS_FILE,
+    TOWERS_FOLDER,
+    Manifest,
+    check_tower_sizes,
+    expert_file,
+    read_manifest,
+    tower_files,
+    write_manifest,
+)
 from saywhere.types import FloatArray, Platform
-
-FORMAT = 1
-_MANIFEST = "experts.json"
-_CONFIG = "config.toml"
-_PLATFORMS = "platforms.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +92,11 @@ class ExpertSet:
         digest.update(f"{self.config.fusion.mode};{self.config.towers.image.size}".encode())
         for expert in self.experts:
             digest.update(expert.name.encode())
-            _update(digest, expert.arrays())
+            for part in _packed(expert.arrays()):
+                digest.update(part)
         if self.image_classifier is not None:
-            _update(digest, self.image_classifier.arrays())
+            for part in _packed(self.image_classifier.arrays()):
+                digest.update(part)
         return digest.hexdigest()
 
 
@@ -98,35 +109,28 @@ def save_experts(
         towers: the exported tower files to carry along.
         overwrite: replace experts that are there; anything else in the way is never touched.
 
-    Raises:
-        InputError: ``folder`` exists and is not an experts folder, or ``overwrite`` is not set.
-    """
-    from safetensors.numpy import save_file
+    Returns:
+        ``folder``.
 
+    Raises:
+        InputError: as ``check_target``, or the place cannot be written to.
+    """
     check_target(folder, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    target = folder.resolve()  # a link is followed, not replaced
     try:
-        temporary.chmod(0o755)
-        for expert in experts.experts:
-            save_file(expert.arrays(), temporary / f"{expert.name}.safetensors")
-        save_file(_classifier_arrays(experts), temporary / _PLATFORMS)
-        (temporary / _CONFIG).write_text(dump_config(experts.config), "utf-8")
-        files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-        (temporary / "towers").mkdir()
-        for path in towers.values():
-            _link_or_copy(path, temporary / "towers" / path.name)
-        manifest = _manifest(experts, files)
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
-        if folder.exists():
-            retired = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            folder.replace(retired)
-            temporary.replace(folder)
-            shutil.rmtree(retired)
-        else:
-            temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere."))
+        try:
+            temporary.chmod(0o755)  # mkdtemp makes folders private; artefacts are for the team
+            _write(experts, temporary, towers)
+            _swap(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); "
+            "check its folder's rights and free space, or choose another --out"
+        ) from None
     return folder
 
 
@@ -136,86 +140,128 @@ def load_experts(folder: Path) -> ExpertSet:
     Raises:
         ExpertError: no experts there, a file missing or altered, another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    manifest = _read_manifest(folder)
-    try:
-        for name, expected in manifest["files"].items():
-            if hash_file(folder / Path(name).name) != expected:
-                raise ExpertError(f"{folder / name}: was altered since training; train anew")
-        experts = tuple(
-            replace(
-                expert_from_arrays(
-                    Platform(name) if name != "generalist" else None,
-                    load_file(folder / f"{name}.safetensors"),
-                )
-            )
-            for name in manifest["experts"]
+    manifest = read_manifest(folder)
+    contents = _read_files(folder, manifest)
+    check_tower_sizes(folder, manifest)
+    platforms = _parse(folder / PLATFORMS_FILE, contents[PLATFORMS_FILE])
+    experts = tuple(
+        expert_from_arrays(
+            BY_NAME[name], _parse(folder / expert_file(name), contents[expert_file(name)])
         )
-        platforms = load_file(folder / _PLATFORMS)
-        calibrations = {
-            mode: Calibration(tuple(c["scale"]), tuple(c["offset"]), c["prior_weight"])
-            for mode, c in manifest["calibrations"].items()
-        }
-        towers, provenance = manifest["towers"], manifest["provenance"]
-        config = load_config(path=folder / _CONFIG)
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError, ConfigError) as error:
-        if isinstance(error, ExpertError):
-            raise
-        cause = (str(error).splitlines() or [""])[0][:160]
-        raise ExpertError(
-            f"{folder}: the experts cannot be read ({type(error).__name__}: {cause}); train anew"
-        ) from None
-    return ExpertSet(
+        for name in manifest.experts
+    )
+    try:
+        config = load_config(path=folder / CONFIG_FILE)
+    except ConfigError as error:
+        raise ExpertError(f"{folder / CONFIG_FILE}: {error}; train anew") from None
+    loaded = ExpertSet(
         config=config,
         experts=experts,
-        calibrations=calibrations,
+        calibrations=dict(manifest.calibrations.items()),
         image_classifier=_classifier(platforms, "image"),
         word_classifier=_classifier(platforms, "words"),
-        towers=towers,
-        provenance=provenance,
+        towers=manifest.towers,
+        provenance=manifest.provenance,
         folder=folder,
     )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / _MANIFEST
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        found = manifest["format"]
-    except FileNotFoundError:
+    if loaded.hash != manifest.hash:
         raise ExpertError(
-            f"{folder}: holds no experts ({_MANIFEST} is missing); "
-            f"train some: saywhere train DATA --out {folder}"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExpertError(f"{path}: cannot be read ({error}); train anew") from None
-    if found != FORMAT:
-        raise ExpertError(
-            f"{path}: format {found!r}, this version reads {FORMAT}; "
-            "train anew or install the version that wrote it"
+            f"{folder}: the experts give hash {loaded.hash[:12]} where {manifest.hash[:12]} was "
+            "written, by another version of saywhere; train anew"
         )
-    return dict(manifest)
+    return loaded
 
 
-def _manifest(experts: ExpertSet, files: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "hash": experts.hash,
-        "experts": [expert.name for expert in experts.experts],
-        "files": dict(files),
-        "towers": dict(experts.towers),
-        "calibrations": {
-            mode: {
-                "scale": list(calibration.scale),
-                "offset": list(calibration.offset),
-                "prior_weight": calibration.prior_weight,
-            }
-            for mode, calibration in experts.calibrations.items()
-        },
-        "provenance": dict(experts.provenance),
-    }
+def check_target(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a place that experts may not be written to; call it before hours of training.
+
+    Raises:
+        InputError: ``folder`` is there and is no experts folder, holds something that saywhere did
+            not write, or ``overwrite`` is not set.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MANIFEST_FILE).is_file():
+        raise InputError(f"{folder}: exists and holds no experts; choose another --out")
+    if not overwrite:
+        raise InputError(
+            f"{folder}: already holds experts; add --overwrite or choose another --out"
+        )
+    own = {MANIFEST_FILE, CONFIG_FILE, PLATFORMS_FILE, TOWERS_FOLDER, *map(expert_file, BY_NAME)}
+    foreign = [path for path in folder.iterdir() if path.name not in own]
+    foreign += [path for path in folder.glob(f"{TOWERS_FOLDER}/*") if path.suffix != ".onnx"]
+    if foreign:
+        raise InputError(
+            f"{foreign[0]}: would be lost with the old experts; move it or choose another --out"
+        )
+
+
+def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None:
+    """All files into a folder of our own; the manifest last."""
+    from safetensors.numpy import save_file
+
+    for expert in experts.experts:
+        save_file(expert.arrays(), folder / expert_file(expert.name))
+    save_file(_classifier_arrays(experts), folder / PLATFORMS_FILE)
+    (folder / CONFIG_FILE).write_text(dump_config(experts.config), "utf-8")
+    files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
+    (folder / TOWERS_FOLDER).mkdir()
+    for path in towers.values():
+        _link_or_copy(path, folder / TOWERS_FOLDER / path.name)
+    manifest = Manifest(
+        format=FORMAT,
+        hash=experts.hash,
+        experts=tuple(expert.name for expert in experts.experts),
+        files=files,
+        towers=dict(experts.towers),
+        tower_files=tower_files(folder),
+        calibrations=dict(experts.calibrations),
+        provenance=dict(experts.provenance),
+    )
+    write_manifest(folder, manifest)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put ``temporary`` in the place of ``target``; if that fails, the old folder is put back."""
+    if not target.exists():
+        temporary.replace(target)
+        return
+    retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere.old."))
+    target.replace(retired)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        retired.replace(target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
+    """Contents of the files by name, checked; read once, so what is checked is what is used."""
+    contents = {}
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ExpertError(f"{path}: is missing; copy the whole folder again, or train anew")
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            raise ExpertError(
+                f"{path}: cannot be read ({error.strerror}); check its rights"
+            ) from None
+        if hash_bytes(contents[name]) != expected:
+            raise ExpertError(f"{path}: was altered since training; train anew")
+    return contents
+
+
+def _parse(path: Path, content: bytes) -> dict[str, FloatArray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(content))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ExpertError(f"{path}: holds no arrays ({error}); train anew") from None
 
 
 def _classifier_arrays(experts: ExpertSet) -> dict[str, FloatArray]:
@@ -238,17 +284,6 @@ def _classifier(arrays: Mapping[str, FloatArray], prefix: str) -> PlatformClassi
     return classifier_from_arrays(own) if own else None
 
 
-def check_target(folder: Path, *, overwrite: bool) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / _MANIFEST).is_file():
-        raise InputError(f"{folder}: exists and holds no experts; choose another --out")
-    if not overwrite:
-        raise InputError(
-            f"{folder}: already holds experts; add --overwrite or choose another --out"
-        )
-
-
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -256,7 +291,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _update(digest: Any, arrays: Mapping[str, FloatArray]) -> None:
+def _packed(arrays: Mapping[str, FloatArray]) -> Iterator[bytes]:
+    """Names, shapes and little-endian bytes, in an order of their own, for a digest."""
     for name in sorted(arrays):
-        digest.update(name.encode())
-        digest.update(arrays[name].astype("<f4").tobytes())
+        yield f"{name}{arrays[name].shape}".encode()
+        yield arrays[name].astype("<f4").tobytes()

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saywhere.errors import ExpertError
+from saywhere.errors import ExpertError, InputError
 from saywhere.types import PLATFORMS, FloatArray, IntArray
 
 _NAMES = ("mean", "std", "weight", "bias")
+_MOST_STEPS = 2000  # far beyond what a few hundred images need; scikit-learn warns when it is hit
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,20 @@ def classifier_from_arrays(arrays: Mapping[str, FloatArray]) -> PlatformClassifi
     """The inverse of ``PlatformClassifier.arrays``.
 
     Raises:
-        ExpertError: an array is missing.
+        ExpertError: an array is missing, or its shape does not fit.
     """
-    try:
-        return PlatformClassifier(**{name: arrays[name] for name in _NAMES})
-    except KeyError as error:
-        raise ExpertError(f"platform classifier: array {error} is missing; train anew") from None
+    if set(arrays) != set(_NAMES):
+        raise ExpertError(
+            f"platform classifier: holds {sorted(arrays)} instead of {sorted(_NAMES)}; train anew"
+        )
+    found = PlatformClassifier(**{name: arrays[name] for name in _NAMES})
+    features, classes = found.mean.shape, (len(PLATFORMS),)
+    shapes = (found.std.shape, found.weight.shape, found.bias.shape)
+    if len(features) != 1 or shapes != (features, classes + features, classes):
+        raise ExpertError(
+            f"platform classifier: shapes {(features, *shapes)} do not fit each other; train anew"
+        )
+    return found
 
 
 def fit_classifier(features: FloatArray, platforms: IntArray, *, c: float) -> PlatformClassifier:
@@ -60,23 +69,31 @@ def fit_classifier(features: FloatArray, platforms: IntArray, *, c: float) -> Pl
 
     Args:
         features: (n, f) float32.
-        platforms: (n,) int64 index into ``PLATFORMS``.
+        platforms: (n,) int64 index into ``PLATFORMS``; one platform alone gets probability 1.
         c: inverse regularisation strength, as scikit-learn's ``C``.
+
+    Raises:
+        InputError: no samples, or not one platform a sample.
     """
     from sklearn.linear_model import LogisticRegression
 
+    if not len(platforms) or len(features) != len(platforms):
+        raise InputError(
+            f"platform classifier: {len(features)} samples, {len(platforms)} platforms; pass one "
+            "platform a sample, and at least one"
+        )
     mean = features.mean(0)
     std = np.maximum(features.std(0), 1e-4)
     present = np.unique(platforms)
     weight = np.zeros((len(PLATFORMS), features.shape[1]), np.float32)
     bias = np.full(len(PLATFORMS), -np.inf, np.float32)
     if len(present) == 1:
-        bias[present[0]] = 0
+        bias[present] = 0
     else:
-        model = LogisticRegression(C=c, max_iter=500)
+        model = LogisticRegression(C=c, max_iter=_MOST_STEPS)
         model.fit((features - mean) / std, platforms)
         coefficients, intercepts = model.coef_, model.intercept_
-        if len(present) == 2:  # scikit-learn keeps one row for two classes
+        if len(present) == 2:  # scikit-learn keeps one row for two classes: of the second
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercepts = np.concatenate([-intercepts, intercepts]) / 2
         weight[present], bias[present] = coefficients, intercepts

@@ -153,7 +153,7 @@ class HeadConfig(_Frozen):
 class StageConfig(_Frozen):
     """One training stage."""
 
-    epochs: int = Field(40, ge=0)
+    epochs: int = Field(60, ge=0)
     batch_size: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -184,7 +184,7 @@ class TrainConfig(_Frozen):
     """How experts are trained.
 
     Attributes:
-        layout: ``experts`` (one a platform), or ``generalist`` (one for all).
+        layout: ``experts`` (one a platform), ``generalist`` (one for all), or ``both``.
         batches: ``platform`` (all items of one platform) or ``mixed``; experts see only their own.
         start_from_generalist: experts continue from a generalist instead of random heads.
         members: seeds trained per expert and averaged in similarity (an ensemble).
@@ -193,10 +193,10 @@ class TrainConfig(_Frozen):
         refit: after fitting, train again with the fitting places included; the fitted numbers stay.
     """
 
-    layout: Literal["experts", "generalist"] = "experts"
+    layout: Literal["experts", "generalist", "both"] = "experts"
     batches: Literal["platform", "mixed"] = "mixed"
     start_from_generalist: bool = True
-    members: int = Field(1, ge=1, le=16)
+    members: int = Field(3, ge=1, le=16)
     fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
     stage1: StageConfig = StageConfig()

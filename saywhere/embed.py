@@ -18,6 +18,7 @@ from saywhere.features import (
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
+from saywhere.manifest import check_towers
 from saywhere.text.orientation import remove_orientation
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.types import PLATFORMS, Embeddings, FloatArray, IntArray, Query, Record
@@ -32,7 +33,7 @@ class EmbeddedImages:
     content_hashes: tuple[str, ...]
 
 
-def test_views(experts: ExpertSet) -> tuple[View, ...]:
+def query_views(experts: ExpertSet) -> tuple[View, ...]:
     """The views averaged at query time."""
     return tuple(FIXED_VIEWS[name] for name in experts.config.views.test)
 
@@ -50,11 +51,13 @@ def embed_images(
 
     Raises:
         ImageError: an image that cannot be decoded.
-        ExpertError: the installed towers are not those the experts were trained with.
+        ExpertError: the towers are altered, or not those the experts were trained with.
     """
+    if experts.folder is not None:
+        check_towers(experts.folder)
     tower = open_image_tower(experts, threads)
     hashes = content_hashes(records)
-    views = test_views(experts)
+    views = query_views(experts)
     requests = [
         ImageRequest(record.path, digest, views)
         for record, digest in zip(records, hashes, strict=True)

@@ -8,7 +8,7 @@
     ├── TowerError              tower weights that are missing, altered or of another model
     ├── ExpertError             a folder of trained experts that is missing, incomplete or altered
     ├── IndexMismatchError      an index built by other experts, or by another schema
-    └── MissingExtraError       a stage whose optional packages are not installed (also an ImportError)
+    └── MissingExtraError       a stage whose packages are not installed (also an ImportError)
 
 Every message is one line that names the value, the cause and the remedy. Only ``cli.py`` prints it
 (exit code 2); the library raises.

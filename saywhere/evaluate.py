@@ -21,10 +21,11 @@ from saywhere.data.track4 import read_truth
 from saywhere.embed import embed_images, embed_queries
 from saywhere.errors import InputError
 from saywhere.features import Progress
-from saywhere.metrics import Retrieval, chance_recall, ranks_and_ap_of_labels, summarise
+from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
 from saywhere.trainset import codes
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
+from saywhere.vector_metrics import ranks_and_ap_of_labels
 
 Direction = Literal["t2i", "i2t"]
 _CUTS = (1, 5, 10)

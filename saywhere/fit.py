@@ -72,7 +72,8 @@ def train_experts(
     strengths = _choose_strengths(data, learning, fitting) if len(fitting) else _Strengths()
     experts = _assemble(data, learning, config, towers, strengths, log)
     if len(fitting):
-        log(f"fusion: fitted on {len(fitting)} images of places kept apart")
+        places = len({data.place_ids[index] for index in fitting})
+        log(f"fusion: fitted on {len(fitting)} images of {places} places kept apart")
         experts = replace(experts, calibrations=fit_fusion(experts, data, fitting))
         if config.train.refit:
             log("refit: training again with every place")

@@ -26,8 +26,6 @@ from saywhere.types import BoolArray, FloatArray, IntArray
 # Scores looked at together: 16 Mi float32 are 64 MB, with masks of a quarter of that.
 _BLOCK_CELLS = 1 << 24
 
-_Block = tuple[slice, FloatArray, BoolArray]
-
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
@@ -105,61 +103,6 @@ def average_precision(
     return result
 
 
-def ranks_of_labels(
-    queries: FloatArray,
-    gallery: FloatArray,
-    query_labels: IntArray,
-    gallery_labels: IntArray,
-    *,
-    chunk: int = 1024,
-    allow_missing: bool = False,
-) -> IntArray:
-    """:func:`ranks` of dot products, ``chunk`` queries at a time; equal labels are positives.
-
-    Args:
-        queries: (q, d) floating point; not necessarily unit length.
-        gallery: (g, d) floating point. Rows that are equal bit by bit score equal bit by bit.
-        query_labels: (q,) int64.
-        gallery_labels: (g,) int64.
-        chunk: queries scored together; memory is about 12 * chunk * g bytes.
-        allow_missing: as in :func:`ranks`.
-
-    Returns:
-        (q,) int64, as :func:`ranks`.
-
-    Raises:
-        InputError: as in :func:`ranks`.
-    """
-    result = np.empty(queries.shape[:1], np.int64)
-    labels = (query_labels, gallery_labels)
-    for rows, block, mask in _label_blocks(queries, gallery, labels, chunk, allow_missing):
-        result[rows] = _block_ranks(block, mask)
-    return result
-
-
-def ranks_and_ap_of_labels(
-    queries: FloatArray,
-    gallery: FloatArray,
-    query_labels: IntArray,
-    gallery_labels: IntArray,
-    *,
-    chunk: int = 1024,
-    allow_missing: bool = False,
-) -> tuple[IntArray, FloatArray]:
-    """:func:`ranks` and :func:`average_precision` of dot products in one pass over the gallery.
-
-    Arguments and errors are those of :func:`ranks_of_labels`. Returns (q,) int64 and (q,) float32,
-    ready for :func:`summarise`.
-    """
-    best = np.empty(queries.shape[:1], np.int64)
-    precision = np.empty(queries.shape[:1], np.float32)
-    labels = (query_labels, gallery_labels)
-    for rows, block, mask in _label_blocks(queries, gallery, labels, chunk, allow_missing):
-        best[rows] = _block_ranks(block, mask)
-        precision[rows] = _block_average_precision(block, mask)
-    return best, precision
-
-
 def summarise(ranks: IntArray, ap: FloatArray) -> Retrieval:
     """Sum up the queries.
 
@@ -228,6 +171,33 @@ def chance_recall(gallery: int, positives: ArrayLike, k: int) -> float:
     return 100.0 * float(np.dot(hit, queries)) / len(counts)
 
 
+def require_float(name: str, values: FloatArray) -> None:
+    """Refuse an array that isn't floating point.
+
+    Raises:
+        InputError: it isn't; ``name`` says which.
+    """
+    if values.dtype.kind != "f":
+        raise InputError(f"{name} of type {values.dtype}: must be floating point, float32 is usual")
+
+
+def require_positives(present: BoolArray) -> None:
+    """Refuse queries without any positive.
+
+    Args:
+        present: (q,) bool, True where the gallery holds a right answer.
+
+    Raises:
+        InputError: some have none.
+    """
+    missing = np.flatnonzero(~present)
+    if len(missing):
+        raise InputError(
+            f"{len(missing)} of {len(present)} queries have no positive in the gallery (first: row "
+            f"{missing[0]}); drop them, or pass allow_missing=True to count them as misses"
+        )
+
+
 def _block_ranks(scores: FloatArray, positives: BoolArray) -> IntArray:
     """(q, g) scores and mask -> (q,) ranks."""
     # fmax passes over NaN, so this stays NaN exactly where no positive has a score.
@@ -257,77 +227,18 @@ def _without_nan(scores: FloatArray) -> FloatArray:
 
 def _matrix_blocks(
     scores: FloatArray, positives: BoolArray, allow_missing: bool
-) -> Iterator[_Block]:
+) -> Iterator[tuple[slice, FloatArray, BoolArray]]:
     """Check a score matrix, then hand it out in blocks of rows."""
     if scores.ndim != 2 or scores.shape != positives.shape:
         raise InputError(
             f"scores {scores.shape}, positives {positives.shape}: pass both (queries, gallery)"
         )
-    _require_float("scores", scores)
+    require_float("scores", scores)
     if positives.dtype != np.bool_:
         raise InputError(f"positives of type {positives.dtype}: must be bool; use .astype(bool)")
     if not allow_missing:
-        _require_positives(np.logical_or.reduce(positives, axis=1))
+        require_positives(np.logical_or.reduce(positives, axis=1))
     step = max(1, _BLOCK_CELLS // max(1, scores.shape[1]))
     for start in range(0, len(scores), step):
         rows = slice(start, start + step)
         yield rows, scores[rows], positives[rows]
-
-
-def _label_blocks(
-    queries: FloatArray,
-    gallery: FloatArray,
-    labels: tuple[IntArray, IntArray],
-    chunk: int,
-    allow_missing: bool,
-) -> Iterator[_Block]:
-    """Check vectors and (query, gallery) labels, then score them in blocks of queries."""
-    query_labels, gallery_labels = labels
-    _require_vectors("queries", queries, query_labels)
-    _require_vectors("gallery", gallery, gallery_labels)
-    if queries.shape[1] != gallery.shape[1]:
-        raise InputError(
-            f"queries {queries.shape}, gallery {gallery.shape}: widths differ; embed both with the "
-            "same experts"
-        )
-    if chunk < 1:
-        raise InputError(f"chunk {chunk}: must be at least 1")
-    if not allow_missing:
-        _require_positives(np.isin(query_labels, gallery_labels))
-    # A matrix product may round equal columns differently by where they stand, which would break
-    # ties (captions repeat) at random. So each distinct vector is scored once, and the gallery is
-    # taken in an order of its own that no shuffling changes.
-    row_bytes = np.dtype((np.void, gallery.itemsize * gallery.shape[1]))
-    keys = np.ascontiguousarray(gallery).view(row_bytes).ravel()
-    _, first, copies = np.unique(keys, return_index=True, return_counts=True)
-    distinct, owners = gallery[first].T, gallery_labels[np.argsort(keys, kind="stable")]
-    source = np.repeat(np.arange(len(first)), copies)
-    for start in range(0, len(queries), chunk):
-        rows = slice(start, start + chunk)
-        with np.errstate(all="ignore"):  # NaN scores have a meaning here, see the top
-            scores = queries[rows] @ distinct
-        every = scores if len(source) == len(first) else scores[:, source]
-        yield rows, every, query_labels[rows, None] == owners
-
-
-def _require_float(name: str, values: FloatArray) -> None:
-    if values.dtype.kind != "f":
-        raise InputError(f"{name} of type {values.dtype}: must be floating point, float32 is usual")
-
-
-def _require_vectors(name: str, vectors: FloatArray, labels: IntArray) -> None:
-    if vectors.ndim != 2 or not vectors.size or labels.shape != vectors.shape[:1]:
-        raise InputError(
-            f"{name} {vectors.shape} with labels {labels.shape}: pass (n, d), not empty, and (n,)"
-        )
-    _require_float(name, vectors)
-
-
-def _require_positives(present: BoolArray) -> None:
-    """Refuse queries without any positive. ``present``: (q,) bool."""
-    missing = np.flatnonzero(~present)
-    if len(missing):
-        raise InputError(
-            f"{len(missing)} of {len(present)} queries have no positive in the gallery (first: row "
-            f"{missing[0]}); drop them, or pass allow_missing=True to count them as misses"
-        )

@@ -8,7 +8,6 @@ ten images, without extension, best first, separated by single spaces. It is sen
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
 import zlib
@@ -18,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saywhere.data.folder import IMAGE_SUFFIXES
-from saywhere.data.geotext import is_file
+from saywhere.data.source import is_file
 from saywhere.errors import DatasetError, InputError
+from saywhere.files import write_bytes
 
 MEMBER = "submission.txt"
 MAX_BYTES = 64 * 2**20
@@ -100,10 +100,9 @@ def write_submission(
     text = "".join(f"{query_id} {' '.join(images)}\n" for query_id, images in rows.items())
     zipped = path.with_suffix(".zip")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode())
-        _replace(zipped, _zip(text.encode()))
-    except OSError as error:
+        write_bytes(path, text.encode())
+        write_bytes(zipped, _zip(text.encode()))
+    except OSError as error:  # a full disk, which write_bytes lets through
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); choose another folder"
         ) from error
@@ -227,16 +226,6 @@ def _cut(name: str) -> str:
     """A name for a message: long ones cut, control characters escaped (they steer terminals)."""
     cut = name if len(name) <= 40 else name[:39] + "…"
     return cut if cut.isprintable() else repr(cut)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside the file and rename, so that no reader ever sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _zip(data: bytes) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saywhere.batches import TrainingSet
+from saywhere.batches import TrainingSet, starts_of
 from saywhere.config import Config, TextConfig
 from saywhere.errors import InputError
 from saywhere.features import (
@@ -66,24 +66,23 @@ def prepare(
     flat = [text for item in texts for text in item]
     train = TrainingSet(
         views=np.concatenate(features),
-        view_start=_starts(features),
+        view_start=starts_of(len(views) for views in features),
         texts=text_features(towers[1], flat),
-        text_start=_starts(texts),
+        text_start=starts_of(len(item) for item in texts),
         text_codes=codes(flat),
         places=codes([record.place_id for record in records]),
         platforms=np.asarray(
             [PLATFORMS.index(record.platform) for record in records if record.platform], np.int64
         ),
     )
-    described = [
-        f"{digest}|{record.platform}|{record.place_id}|{'|'.join(item)}"
-        for record, digest, item in zip(records, hashes, texts, strict=True)
-    ]
     return PreparedData(
         train=train,
-        test_features=tuple(views[: len(fixed)] for views in features),
+        # Slices of the one array: the features are too many to hold twice.
+        test_features=tuple(
+            train.views[start : start + len(fixed)] for start in train.view_start[:-1]
+        ),
         place_ids=tuple(str(record.place_id) for record in records),
-        data_hash=hash_text("\n".join(sorted(described))),
+        data_hash=_data_hash(records, hashes, texts),
     )
 
 
@@ -118,8 +117,15 @@ def _random(record: Record, digest: str, config: Config) -> tuple[View, ...]:
     return random_views(digest, config.views.train, platform)
 
 
-def _starts(parts: Sequence[Sequence[object] | FloatArray]) -> IntArray:
-    return np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+def _data_hash(
+    records: Sequence[Record], hashes: Sequence[str], texts: Sequence[Sequence[str]]
+) -> str:
+    """One hash of all that is trained on, whatever the order and the names of the files."""
+    described = [
+        f"{digest}|{record.platform}|{record.place_id}|{'|'.join(item)}"
+        for record, digest, item in zip(records, hashes, texts, strict=True)
+    ]
+    return hash_text("\n".join(sorted(described)))
 
 
 def _check_trainable(

@@ -34,7 +34,7 @@ class Record:
     """One image, as a reader found it; nothing is decoded yet.
 
     Attributes:
-        image_id: unique within its dataset; for a folder the path relative to the root, POSIX style.
+        image_id: unique within its dataset; for a folder the POSIX path relative to the root.
         path: where the file is.
         platform: None where nothing says so (hashed names, a user's own folder).
         place_id: images of one place share it; None where unknown. Defines the positives.

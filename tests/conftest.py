@@ -46,10 +46,12 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL_TRAINING = (
     "views.test=['full']",
     "views.train=1",
+    "train.members=1",
     "train.stage1.epochs=12",
     "train.stage2.epochs=4",
     "head.hidden=64",
     "head.dimension=32",
+    'train.fit_places_ending_in="1"',  # two of the fourteen training places
 )
 
 

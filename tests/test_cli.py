@@ -151,7 +151,7 @@ def test_training_writes_what_it_was_made_of(small_experts: Path) -> None:
     made = manifest["provenance"]
     assert made["seed"] == 0
     assert made["data"]["images"] == 42
-    assert made["data"]["fitting_images"] == 3
+    assert made["data"]["fitting_images"] == 6
     assert len(made["data"]["hash"]) == 64
     assert made["versions"]["torch"]
     assert (small_experts / "config.toml").read_text().count("epochs") == 2

@@ -19,6 +19,7 @@ from ir_measures import AP, RR, Success
 from saywhere import bootstrap, metrics
 from saywhere.errors import InputError
 from saywhere.types import BoolArray, FloatArray, IntArray
+from saywhere.vector_metrics import ranks_and_ap_of_labels, ranks_of_labels
 
 # Few values, so that ties, infinities and NaN are the rule.
 _SCORES = st.sampled_from([np.nan, -np.inf, -1.0, 0.0, 0.5, 1.0, np.inf])
@@ -87,8 +88,8 @@ def test_chunked_labels_equal_the_matrix(
     scores, positives = vectors[0] @ vectors[1].T, owners[0][:, None] == owners[1]
     expected_ranks, expected_ap = naive(scores, positives)
     options: Any = {"chunk": chunk, "allow_missing": True}
-    assert metrics.ranks_of_labels(*vectors, *owners, **options).tolist() == expected_ranks
-    best, ap = metrics.ranks_and_ap_of_labels(*vectors, *owners, **options)
+    assert ranks_of_labels(*vectors, *owners, **options).tolist() == expected_ranks
+    best, ap = ranks_and_ap_of_labels(*vectors, *owners, **options)
     assert best.tolist() == expected_ranks
     np.testing.assert_allclose(ap, expected_ap, rtol=1e-6)
 
@@ -153,7 +154,7 @@ def test_equal_vectors_tie_to_the_last_bit() -> None:
         queries = rng.normal(size=(7, 64)).astype(np.float32)
         gallery = np.tile(rng.normal(size=64).astype(np.float32), (size, 1))
         labels = np.zeros(7, np.int64), np.arange(size)
-        assert metrics.ranks_of_labels(queries, gallery, *labels, chunk=3).tolist() == [size] * 7
+        assert ranks_of_labels(queries, gallery, *labels, chunk=3).tolist() == [size] * 7
 
 
 def test_shuffling_gallery_vectors_changes_nothing() -> None:
@@ -162,12 +163,10 @@ def test_shuffling_gallery_vectors_changes_nothing() -> None:
     queries = rng.normal(size=(40, 48)).astype(np.float32)
     owners, asked = rng.integers(0, 30, 210), rng.integers(0, 30, 40)
     options: Any = {"chunk": 16, "allow_missing": True}
-    ranks, ap = metrics.ranks_and_ap_of_labels(queries, gallery, asked, owners, **options)
+    ranks, ap = ranks_and_ap_of_labels(queries, gallery, asked, owners, **options)
     for _ in range(5):
         order = rng.permutation(210)
-        again = metrics.ranks_and_ap_of_labels(
-            queries, gallery[order], asked, owners[order], **options
-        )
+        again = ranks_and_ap_of_labels(queries, gallery[order], asked, owners[order], **options)
         assert np.array_equal(again[0], ranks)
         assert np.array_equal(again[1], ap)
 
@@ -175,9 +174,7 @@ def test_shuffling_gallery_vectors_changes_nothing() -> None:
 def test_nan_vectors_are_never_found() -> None:
     gallery = np.array([[1, 0], [np.nan, 0], [0, 1]], np.float32)
     queries = np.array([[1, 0], [1, 0], [np.nan, 1]], np.float32)
-    ranks, ap = metrics.ranks_and_ap_of_labels(
-        queries, gallery, np.array([0, 1, 2]), np.array([0, 1, 2])
-    )
+    ranks, ap = ranks_and_ap_of_labels(queries, gallery, np.array([0, 1, 2]), np.array([0, 1, 2]))
     assert ranks.tolist() == [1, 4, 4]
     assert ap.tolist() == [1, 0, 0]
 
@@ -188,7 +185,7 @@ def test_memory_is_bounded_by_the_chunk() -> None:
     labels = rng.integers(0, 80, 4000)
     tracemalloc.start()
     try:
-        metrics.ranks_of_labels(vectors, vectors, labels, labels, chunk=50)
+        ranks_of_labels(vectors, vectors, labels, labels, chunk=50)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -234,11 +231,11 @@ _ROW = np.zeros(2, np.int64)
         (lambda: metrics.ranks(_FOUR, _NONE[:1]), r"\(2, 4\), positives \(1, 4\)"),
         (lambda: metrics.ranks(_FOUR, _FOUR), "must be bool"),  # type: ignore[arg-type]
         (lambda: metrics.ranks(_NONE, ~_NONE), "floating point"),  # type: ignore[arg-type]
-        (lambda: metrics.ranks_of_labels(_FOUR, _FOUR, _ROW + 1, _ROW), "2 of 2 queries"),
-        (lambda: metrics.ranks_of_labels(_FOUR, _FOUR[:, :3], _ROW, _ROW), "widths differ"),
-        (lambda: metrics.ranks_of_labels(_FOUR, _FOUR[:0], _ROW, _ROW[:0]), "not empty"),
-        (lambda: metrics.ranks_of_labels(_FOUR, _FOUR, _ROW, _ROW[:1]), r"labels \(1,\)"),
-        (lambda: metrics.ranks_of_labels(_FOUR, _FOUR, _ROW, _ROW, chunk=0), "chunk 0"),
+        (lambda: ranks_of_labels(_FOUR, _FOUR, _ROW + 1, _ROW), "2 of 2 queries"),
+        (lambda: ranks_of_labels(_FOUR, _FOUR[:, :3], _ROW, _ROW), "widths differ"),
+        (lambda: ranks_of_labels(_FOUR, _FOUR[:0], _ROW, _ROW[:0]), "not empty"),
+        (lambda: ranks_of_labels(_FOUR, _FOUR, _ROW, _ROW[:1]), r"labels \(1,\)"),
+        (lambda: ranks_of_labels(_FOUR, _FOUR, _ROW, _ROW, chunk=0), "chunk 0"),
         (lambda: metrics.summarise(_ROW[:0], _FOUR[0, :0]), "same queries"),
         (lambda: metrics.summarise(_ROW, _FOUR[:, 0]), "from 0"),
         (lambda: metrics.summarise(_ROW + 1, _FOUR[:, 0] + 2), r"2.0..2.0"),

@@ -27,6 +27,7 @@ from saywhere.store import (
     lance,
     open_store,
 )
+from saywhere.store.generations import MANIFEST
 from saywhere.types import FloatArray, Platform
 
 EXPERTS = "a1b2c3d4e5f6" + "0" * 52
@@ -79,7 +80,7 @@ def first_ids(store: VectorStore, vectors: FloatArray, k: int = 1) -> list[list[
 
 
 def generations(uri: Path) -> list[str]:
-    return sorted(path.name for path in uri.iterdir() if path.name != lance.MANIFEST)
+    return sorted(path.name for path in uri.iterdir() if path.name != MANIFEST)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +236,7 @@ def test_other_experts_are_refused(small: Path) -> None:
 
 
 def edit_manifest(uri: Path, **changes: object) -> None:
-    manifest = uri / lance.MANIFEST
+    manifest = uri / MANIFEST
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
 
 
@@ -265,7 +266,7 @@ def test_other_schema_is_refused_and_survives_a_failed_rebuild(small: Path) -> N
     ],
 )
 def test_damaged_manifest(small: Path, text: str) -> None:
-    (small / lance.MANIFEST).write_bytes(text.encode("latin-1"))
+    (small / MANIFEST).write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="damaged, rebuild it with `saywhere index DIR`") as caught:
         open_store(str(small))
     assert "\n" not in str(caught.value)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saywhere.data.folder import read_folder
-from saywhere.data.geotext import is_file, is_folder, read_geotext
+from saywhere.data.geotext import read_geotext
+from saywhere.data.source import is_file, is_folder
 from saywhere.data.track4 import IMAGES_FOLDER, QUERIES_PATTERN, read_track4
 from saywhere.errors import InputError
 from saywhere.types import Dataset

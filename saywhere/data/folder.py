@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from saywhere.data.geotext import VIEW_NAMES, is_file, is_folder, is_unicode
+from saywhere.data.geotext import VIEW_NAMES
+from saywhere.data.source import is_file, is_folder, is_unicode
 from saywhere.errors import DatasetError, InputError
 from saywhere.types import Dataset, Platform, Record
 

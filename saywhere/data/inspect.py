@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from saywhere.data import read, recognise
-from saywhere.data.geotext import is_file, scan_geotext
+from saywhere.data.geotext import scan_geotext
+from saywhere.data.source import is_file
 from saywhere.errors import DatasetError
 from saywhere.types import PLATFORMS, Dataset
 

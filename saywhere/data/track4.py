@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saywhere.data.folder import IMAGE_SUFFIXES
-from saywhere.data.geotext import is_file, is_folder, load_json, read_text
+from saywhere.data.source import is_file, is_folder, load_json, read_text
 from saywhere.errors import DatasetError, InputError
 from saywhere.types import Dataset, Platform, Query, Record
 

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from saywhere.data.source import is_unicode
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.types import FloatArray, Hit, IntArray, Platform
 
@@ -80,7 +81,7 @@ class Row:
         if not self.image_id:
             raise InputError(f"image {self.path!r}: its image_id is empty; give each image an id")
         for text in (self.image_id, self.path, self.content_hash, self.place_id or ""):
-            if not _is_unicode(text):
+            if not is_unicode(text):
                 raise InputError(f"image {text!a}: the name is not UTF-8; rename the file")
         if not _is_position(self.lat, self.lon):
             raise InputError(
@@ -145,7 +146,8 @@ def build_store(
         InputError: an unknown scheme, a folder that holds something else, an index that is being
             built already, or storage that cannot be written.
     """
-    from saywhere.store import lance
+    from saywhere.store.generations import Manifest
+    from saywhere.store.lance import build
 
     path = _lance_path(uri)
     if not expert_hash or dimension < 1:
@@ -153,9 +155,7 @@ def build_store(
             f"index {uri!r}: expert hash {expert_hash!r} and dimension {dimension} describe no "
             "vectors; give those of the experts that embed the images"
         )
-    return lance.build(
-        path, lance.Manifest(expert_hash, dimension, experts=str(experts), root=str(root))
-    )
+    return build(path, Manifest(expert_hash, dimension, experts=str(experts), root=str(root)))
 
 
 def open_store(uri: str, *, expert_hash: str | None = None) -> VectorStore:
@@ -169,9 +169,9 @@ def open_store(uri: str, *, expert_hash: str | None = None) -> VectorStore:
         InputError: an unknown scheme, no index at ``uri``, or one that cannot be read.
         IndexMismatchError: other experts made the index, or its schema is another.
     """
-    from saywhere.store import lance
+    from saywhere.store.lance import LanceStore
 
-    store = lance.LanceStore(_lance_path(uri))
+    store = LanceStore(_lance_path(uri))
     if expert_hash is not None:
         require_experts(store.info(), expert_hash)
     return store
@@ -264,14 +264,6 @@ def _lance_path(uri: str) -> str:
     if not path or "\0" in path:
         raise InputError(f"index {uri!r}: names no folder; give a path, as in `index`")
     return path
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: how Python spells a file name's stray byte
-        return False
-    return True
 
 
 def _is_position(lat: float | None, lon: float | None) -> bool:

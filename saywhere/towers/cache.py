@@ -3,7 +3,8 @@
 File name: ``<name>-<spec>-<build>.onnx``. *spec* is the hash of the tower's configuration with its
 pinned weight hash; *build* is the hash of the opset and of the versions that exported it. Where
 those packages are installed the build must match (a new torch exports anew); where they are not,
-any build of the same spec serves, newest first.
+any build of the same spec serves, newest first. Weights that lie in a file or folder of one's own
+without a pinned hash are part of the build by their files' sizes and times.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.files import hash_text
 
 OPSET = 18
-_BUILD_PACKAGES = {ImageTowerConfig: ("torch", "timm"), TextTowerConfig: ("torch", "transformers")}
+TowerConfig = ImageTowerConfig | TextTowerConfig
+_BUILD_PACKAGES: dict[type[TowerConfig], tuple[str, ...]] = {
+    ImageTowerConfig: ("torch", "timm"),
+    TextTowerConfig: ("torch", "transformers"),
+}
 
 
 def cache_folder() -> Path:
@@ -29,7 +34,7 @@ def cache_folder() -> Path:
     return user_cache_path("saywhere")
 
 
-def build_versions(config: ImageTowerConfig | TextTowerConfig) -> dict[str, str] | None:
+def build_versions(config: TowerConfig) -> dict[str, str] | None:
     """Versions of the packages that export ``config``; None where one is not installed."""
     try:
         return {name: version(name) for name in _BUILD_PACKAGES[type(config)]}
@@ -37,19 +42,20 @@ def build_versions(config: ImageTowerConfig | TextTowerConfig) -> dict[str, str]
         return None
 
 
-def spec_key(config: ImageTowerConfig | TextTowerConfig) -> str:
+def spec_key(config: TowerConfig) -> str:
     """Hash of everything in ``config`` that changes the numbers a tower gives."""
     # The default view's size is a property of the views, not of the exported graph.
     return hash_text(type(config).__name__ + config.model_dump_json(exclude={"size"}))[:16]
 
 
-def tower_file(config: ImageTowerConfig | TextTowerConfig, versions: dict[str, str]) -> Path:
+def tower_file(config: TowerConfig, versions: dict[str, str]) -> Path:
     """Where the export of ``config`` with these package versions belongs."""
-    build = hash_text(f"opset={OPSET};" + ";".join(f"{k}={v}" for k, v in versions.items()))[:8]
+    parts = [f"{name}={version}" for name, version in versions.items()]
+    build = hash_text(";".join([f"opset={OPSET}", *parts, *_own_files(config)]))[:8]
     return cache_folder() / "towers" / f"{_stem(config)}-{build}.onnx"
 
 
-def find_tower(config: ImageTowerConfig | TextTowerConfig, bundle: Path | None) -> Path | None:
+def find_tower(config: TowerConfig, bundle: Path | None) -> Path | None:
     """The exported file of ``config``: in ``bundle``, else in the cache, else None."""
     if bundle is not None and (found := _newest(bundle, config)):
         return found
@@ -60,11 +66,23 @@ def find_tower(config: ImageTowerConfig | TextTowerConfig, bundle: Path | None) 
     return path if path.is_file() else None
 
 
-def _stem(config: ImageTowerConfig | TextTowerConfig) -> str:
+def _own_files(config: TowerConfig) -> list[str]:
+    """Name, size and time of each unpinned weight file of one's own; empty for other sources."""
+    if isinstance(config, ImageTowerConfig):
+        source = Path(config.weights)
+        files = [source] if config.sha256 is None and source.is_file() else []
+    else:
+        source = Path(config.name)
+        files = sorted(source.iterdir()) if config.weights != "package" and source.is_dir() else []
+    found = [(path.name, path.stat()) for path in files if path.is_file()]
+    return [f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found]
+
+
+def _stem(config: TowerConfig) -> str:
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", config.name.rsplit("/", 1)[-1])
     return f"{name}-{spec_key(config)}"
 
 
-def _newest(folder: Path, config: ImageTowerConfig | TextTowerConfig) -> Path | None:
+def _newest(folder: Path, config: TowerConfig) -> Path | None:
     files = sorted(folder.glob(f"{_stem(config)}-*.onnx"), key=lambda path: path.stat().st_mtime)
     return files[-1] if files else None

