@@ -187,6 +187,7 @@ class TrainConfig(_Frozen):
         layout: ``experts`` (one a platform), ``generalist`` (one for all), or ``both``.
         batches: ``platform`` (all items of one platform) or ``mixed``; experts see only their own.
         start_from_generalist: experts continue from a generalist instead of random heads.
+        fine_tune: takes the place of stage 1 in experts that continue from a generalist.
         members: seeds trained per expert and averaged in similarity (an ensemble).
         fit_places_ending_in: training places whose number ends so are kept for fitting; None keeps
             none (then nothing is fitted).
@@ -200,6 +201,7 @@ class TrainConfig(_Frozen):
     fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
     stage1: StageConfig = StageConfig()
+    fine_tune: StageConfig = StageConfig(epochs=10, learning_rate=1e-4)
     stage2: StageConfig = StageConfig(epochs=10, learning_rate=3e-4)
     mining: MiningConfig = MiningConfig()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 300_000_000  # 17,000 x 17,000; below Pillow's own hard limit, so that ours speaks
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # MPO comes with JPEG
 _WORKING_EDGE = 1024  # towers see at most a few hundred pixels; larger images are held smaller
 _MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)  # four bytes a pixel uncompressed, and some metadata
 _BACKDROP = (128, 128, 128)

@@ -1,63 +1,229 @@
-"""Build an index of a folder of images: read, embed, store, all or nothing."""
+"""Index a folder of images, and keep the index up to date: all or nothing, embedding what is new.
+
+with the experts loaded:
+update_index(embedder(experts), read(folder).records, folder, "index")
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from saywhere.bundle import ExpertSet
-from saywhere.embed import embed_images
-from saywhere.errors import ExpertError
+from saywhere.bundle import ExpertSet, load_experts
+from saywhere.embed import EmbeddedImages, embed_images
+from saywhere.errors import ExpertError, IndexMismatchError, InputError, SaywhereError
 from saywhere.features import Progress
-from saywhere.store import Row, StoreInfo, build_store, open_store
+from saywhere.store import (
+    SCHEMA_VERSION,
+    StoreInfo,
+    index_folder,
+    open_store,
+    open_writer,
+    require_experts,
+)
+from saywhere.store.changes import Changes, find_changes
+from saywhere.store.verify import Verification, verify_store
+from saywhere.store.writer import IndexWriter
 from saywhere.types import Record
 
-_CHUNK = 4096
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """What makes vectors of images, and the name it leaves in the index.
+
+    Attributes:
+        expert_hash: identifies the vectors; an index takes those of one hash only.
+        experts: path of the experts folder, by which a search finds them again.
+        embed: records to embeddings, one a record in their order, made by these experts.
+    """
+
+    expert_hash: str
+    experts: str
+    embed: Callable[[Sequence[Record]], EmbeddedImages]
 
 
-def build_index(
-    experts: ExpertSet,
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What an update did.
+
+    Attributes:
+        count: images in the index now.
+        added, changed, deleted, unchanged: numbers of images; changed are those with other bytes,
+            platform, position or place.
+        embedded: images that were embedded: the added ones, and the changed ones whose bytes or
+            platform are others.
+        unreachable: kept images whose files are missing but not known to be deleted; part of
+            ``unchanged``.
+        seconds: wall-clock time, reading the folder not included.
+        expert_hash: who made the vectors.
+    """
+
+    count: int
+    added: int
+    changed: int
+    deleted: int
+    unchanged: int
+    embedded: int
+    unreachable: int
+    seconds: float
+    expert_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """What a compaction did: images in the index, and its bytes on disk before and after."""
+
+    count: int
+    bytes_before: int
+    bytes_after: int
+
+
+def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None = None) -> Embedder:
+    """Embeds by ``experts``; features are cached, so what a kill interrupts costs nothing twice.
+
+    Raises:
+        ExpertError: ``experts`` were never saved, so the index could not name them.
+    """
+    if experts.folder is None:
+        raise ExpertError("experts without a folder: save them before indexing with them")
+
+    def embed(records: Sequence[Record]) -> EmbeddedImages:
+        return embed_images(experts, records, threads=threads, progress=progress)
+
+    return Embedder(experts.hash, str(experts.folder.resolve()), embed)
+
+
+def update_index(
+    by: Embedder,
     records: Sequence[Record],
     root: Path,
     uri: str,
     *,
-    threads: int = 2,
-    progress: Progress | None = None,
-) -> StoreInfo:
-    """Embed ``records`` into a new index at ``uri``; an old one is replaced at the very end.
+    rebuild: bool = False,
+    prune: bool = False,
+) -> IndexReport:
+    """Makes the index at ``uri`` hold exactly ``records``, building it where there is none.
+
+    Unchanged files are neither read nor embedded; see ``saywhere.store.changes``. Until the very
+    end, and for ever if anything fails or the process is killed, the index stays as it was.
 
     Args:
-        root: the indexed folder, kept for messages and rebuilds.
+        records: all images of ``root``, each image_id once, at least one.
+        root: the indexed folder or dataset file; an index stays with its root.
+        rebuild: start anew, whatever experts, root or schema the index at ``uri`` has.
+        prune: delete images whose files are missing, even if they are most of the index, or if
+            their folder is empty as an unmounted disk would be.
 
     Raises:
-        ImageError: an image that cannot be decoded; the old index stays.
-        ExpertError: ``experts`` were never saved, so the index could not name them.
-        InputError: ``uri`` cannot be written.
+        ImageError: an image that cannot be read or decoded.
+        IndexMismatchError: the index is of other experts, another root or a later schema.
+        InputError: more than half of the images would be deleted without ``prune``; no records;
+            another process at work on the index; storage that cannot be read or written.
     """
-    if experts.folder is None:
-        raise ExpertError("experts without a folder: save them before indexing with them")
-    # Embedding first: features are cached, so a failure or a kill here costs nothing twice.
-    embedded = embed_images(experts, records, threads=threads, progress=progress)
-    rows = [
-        Row(
-            image_id=record.image_id,
-            path=str(record.path.resolve()),
-            content_hash=digest,
-            platform=record.platform,
-            place_id=record.place_id,
-            lat=record.lat,
-            lon=record.lon,
+    started = time.perf_counter()
+    if not records:
+        raise InputError(f"{root}: holds no image to index; check the path")
+    with open_writer(uri) as writer:
+        before = None if rebuild else writer.info()
+        if before:
+            _require_same(before, by, root, uri)
+        rows = writer.rows() if before else []
+        changes = find_changes(rows, records, root, prune=prune)
+        if not prune and 2 * len(changes.deleted) > len(rows):
+            raise InputError(
+                f"index {uri!r}: {len(changes.deleted)} of its {len(rows)} images are gone from "
+                f"{str(root)!r}; mount or restore what is missing, or drop them with --prune"
+            )
+        info = _apply(writer, before, changes, by, root)
+    fresh = changes.added + changes.changed
+    return IndexReport(
+        count=info.count,
+        added=changes.added,
+        changed=changes.changed,
+        deleted=len(changes.deleted),
+        unchanged=info.count - fresh,
+        embedded=len(changes.pending),
+        unreachable=len(changes.unreachable),
+        seconds=time.perf_counter() - started,
+        expert_hash=info.expert_hash,
+    )
+
+
+def compact_index(uri: str) -> Compaction:
+    """Rewrites an index without what it no longer needs.
+
+    A copy takes its place in one step, so that readers go on; an index of an earlier schema is
+    written in the present one.
+
+    Raises:
+        InputError: no index at ``uri``, another process at work on it, or storage that cannot be
+            read or written; the index stays as it was.
+        IndexMismatchError: an index of a later schema.
+    """
+    size = _folder_size(uri)
+    info = open_store(uri).info()  # asked first: taking a folder for writing would make it
+    with open_writer(uri) as writer:
+        made = writer.info() or info
+        count = writer.write(made, {row.image_id: row for row in writer.rows()}).count
+    return Compaction(count, size, _folder_size(uri))
+
+
+def verify_index(uri: str, *, experts: Path | None = None, content: bool = False) -> Verification:
+    """Checks an index, the files it was made of, and that its experts are at hand.
+
+    Args:
+        experts: where the index's experts are now, if moved.
+        content: hash every file, not only those whose size or time changed.
+
+    Raises:
+        InputError: ``uri`` names no folder, or an unknown scheme.
+    """
+    found = verify_store(uri, content=content)
+    if found.info is None:
+        return found
+    try:
+        require_experts(found.info, load_experts(experts or Path(found.info.experts)).hash)
+    except SaywhereError as error:
+        return replace(found, problems=(*found.problems, str(error)))
+    return found
+
+
+def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None:
+    if before.expert_hash != by.expert_hash:
+        raise IndexMismatchError(
+            f"index {uri!r}: built by experts {before.expert_hash[:12]}, not by "
+            f"{by.expert_hash[:12]}; use those in {before.experts!r}, choose another --index, or "
+            "build it anew with --rebuild"
         )
-        for record, digest in zip(records, embedded.content_hashes, strict=True)
-    ]
+    if before.root != str(root.resolve()):
+        raise IndexMismatchError(
+            f"index {uri!r}: is of {before.root!r}, not of {str(root.resolve())!r}; choose another "
+            "--index, or build it anew with --rebuild (images embedded before stay cached)"
+        )
+
+
+def _apply(
+    writer: IndexWriter, before: StoreInfo | None, changes: Changes, by: Embedder, root: Path
+) -> StoreInfo:
+    current = before is not None and before.schema_version == SCHEMA_VERSION
+    if before and current and not changes.rewrites and before.experts == by.experts:
+        return before
+    target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()))
+    if not changes.pending and before:
+        return writer.write(replace(target, dimension=before.dimension), changes.kept)
+    embedded = by.embed([pending.record for pending in changes.pending])
     vectors = embedded.embeddings.vectors
-    with build_store(
-        uri,
-        expert_hash=experts.hash,
-        dimension=vectors.shape[1],
-        experts=str(experts.folder.resolve()),
-        root=str(root.resolve()),
-    ) as store:
-        for start in range(0, len(rows), _CHUNK):
-            store.add(rows[start : start + _CHUNK], vectors[start : start + _CHUNK])
-    return open_store(uri).info()
+    pairs = zip(changes.pending, embedded.content_hashes, strict=True)
+    rows = [pending.row(content_hash) for pending, content_hash in pairs]
+    return writer.write(replace(target, dimension=vectors.shape[1]), changes.kept, rows, vectors)
+
+
+def _folder_size(uri: str) -> int:
+    size = 0
+    for path in Path(index_folder(uri)).rglob("*"):
+        with suppress(FileNotFoundError):  # another build sweeps
+            size += path.stat().st_size if path.is_file() else 0
+    return size

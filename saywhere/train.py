@@ -60,6 +60,7 @@ class _Run:
     tensors: _Tensors
     config: Config
     generator: np.random.Generator
+    continued: bool  # from a generalist
 
 
 def train_layout(data: TrainingSet, config: Config, log: Log) -> tuple[Expert, ...]:
@@ -124,7 +125,8 @@ def _new_run(name: str, data: TrainingSet, config: Config, start: MemberModule |
     module = create_member(data.views, data.texts, config.head, seed)
     if start is not None:
         module.load_state_dict(start.state_dict())
-    return _Run(name, module, data, _tensors(data), config, np.random.default_rng([seed, 1]))
+    generator = np.random.default_rng([seed, 1])
+    return _Run(name, module, data, _tensors(data), config, generator, start is not None)
 
 
 def _train_members(runs: Sequence[_Run], threads: int, log: Log) -> list[MemberModule]:
@@ -146,7 +148,10 @@ def _train_members(runs: Sequence[_Run], threads: int, log: Log) -> list[MemberM
 def _train_member(run: _Run, log: Log) -> MemberModule:
     """Both stages of one member."""
     train = run.config.train
-    _stage(run, "stage1", train.stage1, None, log)
+    if run.continued:
+        _stage(run, "fine_tune", train.fine_tune, None, log)
+    else:
+        _stage(run, "stage1", train.stage1, None, log)
     _stage(run, "stage2", train.stage2, train.mining, log)
     return run.module.eval()
 

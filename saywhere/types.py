@@ -80,11 +80,12 @@ class Dataset:
     """What a reader returns.
 
     Attributes:
-        kind: ``geotext``, ``track4`` or ``folder``.
+        kind: ``geotext``, ``track4``, ``rsicd``, ``table`` or ``folder``.
         source: the path that was read.
         records: one an image, image_id unique, in file order.
-        captions: texts bound to images (``geotext``), in file order.
+        captions: texts bound to images (``geotext``, ``rsicd``, ``table``), in file order.
         queries: texts not bound to images (``track4``).
+        skipped: one line an entry that was left out because it is bad; empty unless asked for.
     """
 
     kind: str
@@ -92,6 +93,7 @@ class Dataset:
     records: tuple[Record, ...]
     captions: tuple[Caption, ...] = ()
     queries: tuple[Query, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

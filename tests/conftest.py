@@ -48,6 +48,7 @@ SMALL_TRAINING = (
     "views.train=1",
     "train.members=1",
     "train.stage1.epochs=12",
+    "train.fine_tune.epochs=6",
     "train.stage2.epochs=4",
     "head.hidden=64",
     "head.dimension=32",

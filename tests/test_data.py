@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from saywhere.commands.imagery import data as data_verbs
 from saywhere.data import read, recognise
+from saywhere.data.contents import SHEET_IMAGES, draw_sheet
 from saywhere.data.folder import read_folder
 from saywhere.data.geotext import place_of, platform_of, read_geotext
 from saywhere.data.inspect import Spread, inspect
 from saywhere.data.track4 import read_queries, read_track4, read_truth
 from saywhere.errors import DatasetError, InputError
-from saywhere.types import Dataset, Platform
+from saywhere.types import Dataset, Platform, Record
 
 REAL = Path(os.environ.get("SAYWHERE_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no real imagery in {REAL}")
@@ -735,3 +738,143 @@ def test_inspection_of_a_folder_and_of_track4(tmp_path: Path) -> None:
     assert "1 of 2" in folder.to_text()
     assert "captions" not in folder.to_text()
     assert (track4.queries, track4.words_per_query) == (2, Spread(2, 2, 2))
+
+
+# --- leaving out what is bad ----------------------------------------------------------------------
+
+
+def test_geotext_without_its_bad_entries(tmp_path: Path) -> None:
+    save_image(tmp_path / "images" / "p" / "p.jpg")
+    entries = [entry for entry, _ in MALFORMED_ENTRIES]
+    path = write_json(tmp_path / "train.json", [*entries, GOOD])
+    with pytest.raises(DatasetError) as caught:
+        read(path)
+    dataset = read(path, skip_bad=True)
+    assert [record.image_id for record in dataset.records] == ["p/p.jpg"]
+    assert [caption.text for caption in dataset.captions] == ["a text"]
+    assert dataset.skipped == caught.value.problems
+    assert {line.split(":")[0] for line in dataset.skipped} == {
+        f"entry {number}" for number in range(1, len(entries) + 1)
+    }
+    with pytest.raises(DatasetError):  # nothing is left
+        read(write_json(path, entries), skip_bad=True)
+
+
+def test_track4_without_its_bad_entries(tmp_path: Path) -> None:
+    root = track4_folder(tmp_path)
+    assert read(root, skip_bad=True).skipped == ()
+    for name in ("image_0b.jpg", "image 0c.jpg"):
+        save_image(root / "Track_4_Images" / name)
+    with (root / "test_queries.txt").open("a", encoding="utf-8") as file:
+        file.write("no tab\nq_1\tagain\n")
+    dataset = read(root, skip_bad=True)
+    assert [record.image_id for record in dataset.records] == ["image_0a"]
+    assert [query.query_id for query in dataset.queries] == ["q1", "q2"]
+    with pytest.raises(DatasetError) as caught:
+        read(root)
+    assert_message(
+        caught.value, "white space", "suffix", "test_queries.txt line 3", "line 4: id q1"
+    )
+    assert dataset.skipped == caught.value.problems
+    assert len(dataset.skipped) == 4
+    (root / "test_queries.txt").write_text("no tab\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="no tab"):
+        read(root, skip_bad=True)
+
+
+def test_a_folder_without_what_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_image(tmp_path / "a.jpg")
+    save_image(tmp_path / "closed" / "b.jpg")
+    listing = Path.iterdir
+    closed = {tmp_path / "closed"}
+
+    def iterdir(folder: Path) -> object:
+        if folder in closed:  # tests may run as root, whom rights do not stop
+            raise PermissionError(13, "Permission denied")
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(DatasetError) as caught:
+        read(tmp_path)
+    assert_message(caught.value, "'closed': cannot be listed (Permission denied)")
+    dataset = read(tmp_path, skip_bad=True)
+    assert [record.image_id for record in dataset.records] == ["a.jpg"]
+    assert dataset.skipped == caught.value.problems
+    closed.add(tmp_path)
+    with pytest.raises(InputError, match="cannot be listed"):
+        read_folder(tmp_path, skip_bad=True)
+
+
+# --- what the files hold --------------------------------------------------------------------------
+
+
+def mixed_folder(root: Path) -> Path:
+    """Three equal files under two names of place, one of equal size, two that are no image."""
+    whole = save_image(root / "drone" / "a.png").read_bytes()
+    for name in ("drone/b.png", "satellite/c.png"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(whole)
+    (root / "drone" / "same_size.png").write_bytes(whole[:-1] + b"x")
+    (root / "ground").mkdir()
+    (root / "ground" / "cut.png").write_bytes(whole[:40])
+    (root / "ground" / "empty.jpg").write_bytes(b"")
+    return root
+
+
+def test_duplicates_and_undecodable_images(tmp_path: Path) -> None:
+    root = mixed_folder(tmp_path)
+    found = inspect(root)
+    assert found.duplicates == (("drone/a.png", "drone/b.png", "satellite/c.png"),)
+    assert found.undecodable is None
+    assert "undecodable" not in found.to_text()
+    assert "3 images have equal files" in found.to_text()
+    assert "drone/a.png = drone/b.png = satellite/c.png" in found.to_text()
+    seen: list[tuple[int, int]] = []
+    decoded = inspect(root, decode=True, progress=lambda done, of: seen.append((done, of)))
+    assert decoded.undecodable is not None
+    assert [line.split(": ")[0] for line in decoded.undecodable] == [
+        str(root / "ground" / name) for name in ("cut.png", "empty.jpg")
+    ]
+    assert all("; " in line for line in decoded.undecodable)
+    assert seen == [(done, 6) for done in range(1, 7)]
+    assert json.loads(json.dumps(decoded.to_dict()))["duplicates"] == [list(found.duplicates[0])]
+
+
+def test_the_sheet_shows_every_platform_and_marks_what_is_broken(tmp_path: Path) -> None:
+    root = mixed_folder(tmp_path / "mixed")
+    records = read_folder(root).records
+    assert draw_sheet(records, tmp_path / "sheet.png") == 6
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        found = sheet.convert("RGB").getcolors(1 << 20) or []
+    colours = {pixel: count for count, pixel in found}
+    assert (colours[90, 120, 60], colours[200, 60, 60]) == (4 * 160 * 160, 2 * 160 * 160)
+    many = [Record(f"{i}", records[0].path, Platform.DRONE, f"{i:04}") for i in range(500)]
+    few = [Record("s", records[0].path, Platform.SATELLITE, "line\nend " * 9)]
+    assert draw_sheet([*many, *few], tmp_path / "many.png") == SHEET_IMAGES
+    with pytest.raises(InputError, match="no image to draw; put"):
+        draw_sheet([], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_the_verb_lists_what_it_left_out(tmp_path: Path) -> None:
+    save_image(tmp_path / "images" / "p" / "p.jpg")
+    entries = [GOOD, {"image": "p/p.jpg"}, GOOD | {"image": "p/gone.jpg"}]
+    path = write_json(tmp_path / "train.json", entries)
+    sheet = tmp_path / "sheet.png"
+    run = CliRunner().invoke
+    done = run(
+        data_verbs,
+        ["inspect", str(path), "--skip-bad", "--decode", "--json", "--sheet", str(sheet)],
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["records"], found["undecodable"], len(found["skipped"])) == (1, [], 2)
+    assert [line[:19] for line in done.stderr.splitlines() if line] == [
+        "left out: entry 2: ", "left out: entry 3: ", "contact sheet drawn",
+    ]  # fmt: skip
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    done = run(data_verbs, ["inspect", str(path), "--skip-bad"])
+    assert "2 bad entries" in done.stdout
+    assert isinstance(run(data_verbs, ["inspect", str(path)]).exception, DatasetError)

@@ -27,7 +27,7 @@ from saywhere.store import (
     lance,
     open_store,
 )
-from saywhere.store.generations import MANIFEST
+from saywhere.store.generations import MANIFEST, read_manifest
 from saywhere.types import FloatArray, Platform
 
 EXPERTS = "a1b2c3d4e5f6" + "0" * 52
@@ -209,6 +209,29 @@ def test_a_search_goes_on_when_a_rebuild_sweeps_its_table(
     assert first_ids(reader, np.ones((1, 8), dtype=np.float32)) == [["re00000"]]
 
 
+def test_opening_goes_on_when_a_rebuild_sweeps_what_it_was_about_to_open(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt: list[bool] = []
+
+    def read_before_a_rebuild(folder: Path) -> object:
+        found = read_manifest(folder)
+        if not rebuilt:
+            rebuilt.append(True)
+            build(small, rows_of(2, "re"), np.eye(2, 8, dtype=np.float32))
+        return found
+
+    monkeypatch.setattr(lance, "read_manifest", read_before_a_rebuild)
+    assert open_store(str(small)).info().count == 2
+
+
+def test_adding_waits_for_no_build(small: Path) -> None:
+    """A build has read what it will keep: what is added meanwhile would be lost."""
+    store, row, vector = open_store(str(small)), Row("x", "x.jpg", "h"), np.ones((1, 8), np.float32)
+    with rebuild(small), pytest.raises(InputError, match="another process is building it"):
+        store.add([row], vector)
+
+
 def test_threads_share_a_handle(big: VectorStore) -> None:
     queries = vectors_of(4, 64, seed=4)
     expected = [big.search(queries[n : n + 1], 5) for n in range(4)]
@@ -231,7 +254,7 @@ def test_other_experts_are_refused(small: Path) -> None:
     message = str(caught.value)
     assert EXPERTS[:12] in message
     assert OTHERS[:12] in message
-    assert "`saywhere index 'my photos'`" in message
+    assert "`saywhere index 'my photos' --rebuild`" in message
     assert "\n" not in message
 
 
@@ -243,7 +266,7 @@ def edit_manifest(uri: Path, **changes: object) -> None:
 def test_other_schema_is_refused_and_survives_a_failed_rebuild(small: Path) -> None:
     edit_manifest(small, schema_version=99)
     before = generations(small)
-    with pytest.raises(IndexMismatchError, match=r"schema 99.*schema 1; .*saywhere index DIR"):
+    with pytest.raises(IndexMismatchError, match=r"schema 99.*up to 2; .*DIR --rebuild"):
         open_store(str(small))
     with pytest.raises(RuntimeError, match="no light"), rebuild(small):
         raise RuntimeError("no light")
@@ -267,7 +290,9 @@ def test_other_schema_is_refused_and_survives_a_failed_rebuild(small: Path) -> N
 )
 def test_damaged_manifest(small: Path, text: str) -> None:
     (small / MANIFEST).write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="damaged, rebuild it with `saywhere index DIR`") as caught:
+    with pytest.raises(
+        InputError, match="damaged, rebuild it with `saywhere index DIR --rebuild`"
+    ) as caught:
         open_store(str(small))
     assert "\n" not in str(caught.value)
 

@@ -188,7 +188,7 @@ def test_experts_continue_from_a_generalist_without_changing_it() -> None:
     assert fingerprint([alone]) == fingerprint([generalist])
     # Without a step of their own, experts are what they started from.
     still = train_layout(
-        data, config(*both, "train.stage1.epochs=0", "train.stage2.epochs=0"), silent
+        data, config(*both, "train.fine_tune.epochs=0", "train.stage2.epochs=0"), silent
     )
     assert len({fingerprint([expert]) for expert in still}) == 1
     apart = train_layout(data, config("train.stage1.epochs=0", "train.stage2.epochs=0"), silent)

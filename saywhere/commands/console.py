@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,9 +82,15 @@ def print_table(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+_SECONDS_BETWEEN_LINES = 15
+
+
 @contextmanager
 def progress_bar(unit: str) -> Iterator[Progress]:
-    """A progress bar on stderr that vanishes when done; silent where stderr is no terminal."""
+    """Progress on stderr: a bar that vanishes when done, or in a log a line every 15 seconds."""
+    if not sys.stderr.isatty():
+        yield _line_writer(unit)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -96,3 +103,15 @@ def progress_bar(unit: str) -> Iterator[Progress]:
             bar.update(task, completed=done, total=total)
 
         yield advance
+
+
+def _line_writer(unit: str) -> Progress:
+    last = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(f"{unit}: {done} of {total}")
+
+    return advance

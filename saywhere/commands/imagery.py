@@ -32,12 +32,30 @@ def data() -> None:
 
 @data.command("inspect")
 @click.argument("path", type=PATH)
+@click.option("--skip-bad", is_flag=True, help="Leave bad entries out and list them.")
+@click.option("--decode", is_flag=True, help="Decode every image, which takes time.")
+@click.option("--sheet", type=PATH, help="PNG to write: a contact sheet of up to 24 images.")
 @json_option
-def data_inspect(path: Path, as_json: bool) -> None:
-    """Print what is recognised at PATH: a GeoText JSON, a Track 4 folder, a folder of images."""
+def data_inspect(
+    path: Path, skip_bad: bool, decode: bool, sheet: Path | None, as_json: bool
+) -> None:
+    """Print what is recognised at PATH.
+
+    PATH is a GeoText JSON, a CSV or TSV table, an RSICD folder or one of its lists, a Track 4
+    folder, or a folder of images.
+    """
+    from contextlib import nullcontext
+
     from saywhere.data.inspect import inspect
 
-    found = inspect(path)
+    with progress_bar("images") if decode else nullcontext() as progress:
+        found = inspect(path, skip_bad=skip_bad, decode=decode, sheet=sheet, progress=progress)
+    for line in found.skipped:
+        say(f"left out: {line}")
+    for line in found.undecodable or ():
+        say(f"undecodable: {line}")
+    if sheet is not None:
+        say(f"contact sheet drawn to {sheet}")
     print_json(found.to_dict()) if as_json else click.echo(found.to_text())
 
 
@@ -58,39 +76,133 @@ def data_views(image: Path, out: Path, platform: str, count: int) -> None:
     import PIL.Image
 
     seen = [PIL.Image.fromarray(render(picture, view, 224)) for view in views]
-    labels = [f"{view.angle:.0f}° zoom {view.zoom:.2f}" for view in views]
+    labels = [f"{round(view.angle)}° zoom {view.zoom:.2f}" for view in views]
     with atomic_path(out) as temporary:
         contact_sheet([picture, *seen], ["original", *labels]).save(temporary, "PNG")
     say(f"{len(views)} views of {image} drawn to {out}")
 
 
-@click.command()
+class _IndexGroup(click.Group):
+    """`saywhere index DIR` is `saywhere index add DIR`; a folder called verify is ./verify."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["add", *args]
+        return super().parse_args(ctx, args)
+
+
+uri_option = click.option(
+    "--index", "uri", default="saywhere-index", show_default=True, help="Path or URI."
+)
+
+
+@click.group(cls=_IndexGroup, subcommand_metavar="DIR | COMMAND [ARGS]...")
+def index() -> None:
+    """Index a folder of images for searching, and look after the index.
+
+    `index DIR` is short for `index add DIR`, whose options are in `index add --help`.
+    """
+
+
+@index.command("add")
 @click.argument("folder", type=PATH)
 @experts_option
-@click.option("--index", "uri", default="saywhere-index", show_default=True, help="Path or URI.")
+@uri_option
+@click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
+@click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @json_option
 @threads_option
-def index(folder: Path, experts: Path, uri: str, as_json: bool, threads: int) -> None:
-    """Index the images of FOLDER for searching."""
+def index_add(
+    folder: Path,
+    experts: Path,
+    uri: str,
+    rebuild: bool,
+    prune: bool,
+    as_json: bool,
+    threads: int,
+) -> None:
+    """Index the images of FOLDER, or bring their index up to date.
+
+    Unchanged files are not read again, and deleted ones disappear from the index.
+    """
+    from dataclasses import asdict
+
     from saywhere.data import read
-    from saywhere.index import build_index
+    from saywhere.index import embedder, update_index
 
     loaded = load(experts, None)
-    dataset = read(folder)
+    records = read(folder).records
     with progress_bar("views") as progress:
-        info = build_index(loaded, dataset.records, folder, uri, threads=threads, progress=progress)
-    placed = sum(record.lat is not None for record in dataset.records)
+        by = embedder(loaded, threads=threads, progress=progress)
+        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune)
+    placed = sum(record.lat is not None for record in records)
     if as_json:
-        print_json({"index": uri, "images": info.count, "with_coordinates": placed,
-                     "expert_hash": info.expert_hash})  # fmt: skip
-    say(f"{info.count} images indexed in {uri}, {placed} with coordinates")
+        report = asdict(done)
+        print_json({"index": uri, "images": report.pop("count"), "with_coordinates": placed,
+                    **report})  # fmt: skip
+    if done.unreachable:
+        say(
+            f"{done.unreachable} images kept although their files are missing: their folder is "
+            "empty or out of reach; drop them with --prune if they are deleted"
+        )
+    say(
+        f"{done.count} images indexed in {uri}, {placed} with coordinates: {done.added} added, "
+        f"{done.changed} changed, {done.deleted} deleted, {done.unchanged} unchanged "
+        f"in {done.seconds:.1f} s"
+    )
+
+
+@index.command("verify")
+@uri_option
+@click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+@click.option("--content", is_flag=True, help="Read every file, not only those that look changed.")
+@json_option
+def index_verify(uri: str, experts: Path | None, content: bool, as_json: bool) -> None:
+    """Check that an index is whole and still describes its files; exit code 2 if broken."""
+    from dataclasses import asdict
+
+    from saywhere.index import verify_index
+
+    found = verify_index(uri, experts=experts, content=content)
+    if as_json:
+        print_json({"index": uri, "sound": not found.problems, **asdict(found)})
+    else:
+        for image_id in found.missing:
+            click.echo(f"missing  {image_id}")
+        for image_id in found.changed:
+            click.echo(f"changed  {image_id}")
+    for problem in found.problems:
+        say(f"problem: {problem}")
+    if found.problems:
+        raise InputError(f"index {uri!r}: broken, problems: {len(found.problems)}; see above")
+    count = found.info.count if found.info else 0
+    say(
+        f"{uri} is sound: {count} images, {len(found.missing)} missing and {len(found.changed)} "
+        "changed on disk since"
+    )
+
+
+@index.command("compact")
+@uri_option
+@json_option
+def index_compact(uri: str, as_json: bool) -> None:
+    """Free the disk space an index no longer needs; searches go on meanwhile."""
+    from dataclasses import asdict
+
+    from saywhere.index import compact_index
+
+    done = compact_index(uri)
+    if as_json:
+        print_json({"index": uri, **asdict(done)})
+    freed = (done.bytes_before - done.bytes_after) / 1e6
+    say(f"{uri}: {done.count} images, {freed:.1f} MB freed, {done.bytes_after / 1e6:.1f} MB left")
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
 @click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
 @click.option("--platform", type=PLATFORMS, help="Only images of this platform.")
-@click.option("--index", "uri", default="saywhere-index", show_default=True, help="Path or URI.")
+@uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
 @json_option
 @threads_option

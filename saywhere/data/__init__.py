@@ -5,42 +5,68 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from saywhere.data.folder import read_folder
-from saywhere.data.geotext import read_geotext
+from saywhere.data.folder import scan_folder
+from saywhere.data.geotext import scan_geotext
+from saywhere.data.rsicd import scan_rsicd, split_of
+from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder
-from saywhere.data.track4 import IMAGES_FOLDER, QUERIES_PATTERN, read_track4
+from saywhere.data.table import DELIMITERS, scan_table
+from saywhere.data.track4 import IMAGES_FOLDER, QUERIES_PATTERN, scan_track4
 from saywhere.errors import InputError
 from saywhere.types import Dataset
 
-__all__ = ["read", "recognise"]
+__all__ = ["read", "recognise", "scan"]
 
 
-def read(path: Path) -> Dataset:
-    """Read whatever lies at a path: a GeoText JSON file, a Track 4 folder or a folder of images.
+def read(path: Path, *, skip_bad: bool = False) -> Dataset:
+    """Read whatever lies at a path, as ``recognise`` tells it.
+
+    Args:
+        path: a GeoText JSON file, a CSV or TSV file, an RSICD folder or a list of names in it, a
+            Track 4 folder, or a folder of images.
+        skip_bad: leave entries that cannot be used out and list them in ``Dataset.skipped``.
+
+    Raises:
+        DatasetError: entries that cannot be used or images that are missing, all of them listed;
+            with ``skip_bad`` only where no image is left without them.
+        InputError: nothing that can be read, or as the reader of that kind raises.
+    """
+    return scan(path).dataset(skip_bad=skip_bad)
+
+
+def scan(path: Path) -> Scan:
+    """As ``read``, but the faults of entries are collected instead of raised.
 
     Raises:
         InputError: nothing that can be read, or as the reader of that kind raises.
     """
-    readers: dict[str, Callable[[Path], Dataset]] = {
-        "geotext": read_geotext,
-        "track4": read_track4,
-        "folder": read_folder,
+    scans: dict[str, Callable[[Path], Scan]] = {
+        "geotext": scan_geotext,
+        "table": scan_table,
+        "rsicd": _scan_rsicd,
+        "track4": scan_track4,
+        "folder": scan_folder,
     }
-    return readers[recognise(path)](path)
+    return scans[recognise(path)](path)
 
 
 def recognise(path: Path) -> str:
-    """Which kind of dataset lies at a path: ``geotext``, ``track4`` or ``folder``.
+    """Which kind of dataset lies at a path: one of those of ``Dataset.kind``.
 
     Raises:
-        InputError: nothing there, a file that is no JSON, a GeoText folder (whose files must be
+        InputError: nothing there, a file of another kind, a GeoText folder (whose files must be
             named one by one: training and test must not mix) or half a Track 4 folder.
     """
+    if split_of(path) is not None:
+        return "rsicd"
     if is_file(path):
         if path.suffix.lower() == ".json":
             return "geotext"
+        if path.suffix.lower() in DELIMITERS:
+            return "table"
         raise InputError(
-            f"{path}: is no dataset; name a GeoText .json file, a Track 4 folder or an image folder"
+            f"{path}: is no dataset; name a GeoText .json file, a .csv or .tsv table, "
+            "an RSICD or Track 4 folder, or an image folder"
         )
     if not is_folder(path):
         raise InputError(f"{path}: no such file or folder; check the path")
@@ -53,3 +79,8 @@ def recognise(path: Path) -> str:
         names = " or ".join(file.name for file in annotations)
         raise InputError(f"{path}: is a GeoText folder; name one of its files: {names}")
     return "folder"
+
+
+def _scan_rsicd(path: Path) -> Scan:
+    root, split = split_of(path) or (path, "train")
+    return scan_rsicd(root, split)

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from saywhere.data.geotext import VIEW_NAMES
+from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, is_unicode
-from saywhere.errors import DatasetError, InputError
+from saywhere.errors import InputError
 from saywhere.types import Dataset, Platform, Record
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FOLDER_NAMES: Mapping[str, Platform] = {
 _GPS_IFD, _LAT_REF, _LAT, _LON_REF, _LON = 0x8825, 1, 2, 3, 4
 
 
-def read_folder(root: Path) -> Dataset:
+def read_folder(root: Path, *, skip_bad: bool = False) -> Dataset:
     """Read every image below a folder, with the position its metadata holds.
 
     ``image_id`` is the path relative to ``root``, POSIX style; records are sorted by it. Hidden
@@ -45,48 +46,64 @@ def read_folder(root: Path) -> Dataset:
     Position: WGS84 degrees, of a GeoTIFF's centre or of the camera by EXIF. A camera without a fix
     writes 0, 0, which is open sea and counts as no position.
 
+    Args:
+        root: the folder.
+        skip_bad: leave out what cannot be read and list it in ``Dataset.skipped``.
+
     Raises:
-        DatasetError: file names that are not Unicode, all of them listed.
-        InputError: no such folder, a folder that cannot be listed, or no image in it.
+        DatasetError: file names that are not Unicode and folders below ``root`` that cannot be
+            listed, all of them.
+        InputError: no such folder, one that cannot be listed, or no image in it.
+    """
+    return scan_folder(root).dataset(skip_bad=skip_bad)
+
+
+def scan_folder(root: Path) -> Scan:
+    """As ``read_folder``, but faults are collected.
+
+    Raises:
+        InputError: no such folder, one that cannot be listed, or no image in it.
     """
     if not is_folder(root):
         raise InputError(f"{root}: no such folder; name the one that holds the images")
-    found = {path.relative_to(root).as_posix(): path for path in _image_files(root)}
-    if not found:
+    problems: list[str] = []
+    found = {path.relative_to(root).as_posix(): path for path in _image_files(root, problems)}
+    if not found and not problems:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{root}: holds no image ({suffixes}); name a folder with images")
-    unnameable = [name for name in found if not is_unicode(name)]
-    if unnameable:
-        lines = [f"{name!a}: the name is not UTF-8; rename the file" for name in sorted(unnameable)]
-        raise DatasetError(root, lines)
-    records = tuple(_record(root, name, path) for name, path in sorted(found.items()))
-    return Dataset("folder", root, records)
+    names = sorted(found)
+    problems += [
+        f"{name!a}: the name is not UTF-8; rename the file"
+        for name in names
+        if not is_unicode(name)
+    ]
+    records = tuple(_record(root, name, found[name]) for name in names if is_unicode(name))
+    return Scan("folder", root, records, problems=tuple(problems))
 
 
-def _image_files(root: Path) -> Iterator[Path]:
+def _image_files(root: Path, problems: list[str]) -> Iterator[Path]:
     """Image files below root. Real folders come first, so that links never take their names."""
     seen: set[tuple[int, int]] = set()
     folders, links = [root], list[Path]()
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            listing = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        except OSError as error:
+            problem = f"cannot be listed ({error.strerror}); check its permissions or move it away"
+            if folder == root:
+                raise InputError(f"{root}: {problem}") from error
+            problems.append(f"{str(folder.relative_to(root))!a}: {problem}")
             continue
-        seen.add((status.st_dev, status.st_ino))
-        for path in _listing(folder):
+        for path in listing:
             if is_folder(path):
                 (links if path.is_symlink() else folders).append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
                 yield path
-
-
-def _listing(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be listed ({error.strerror}); check its permissions or move it away"
-        ) from error
 
 
 def _record(root: Path, image_id: str, path: Path) -> Record:

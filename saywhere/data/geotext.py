@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from saywhere.data.source import is_file, is_folder, is_unicode, load_json
-from saywhere.errors import DatasetError, InputError
+from saywhere.data.scan import Scan
+from saywhere.data.source import is_file, is_folder, is_unicode, load_json, path_fault, shown
+from saywhere.errors import InputError
 from saywhere.types import Caption, Dataset, Platform, Record
 
 # The names of University-1652 as the GeoText README prints them; the files themselves use others.
@@ -28,27 +29,9 @@ _DRONE_STEM = re.compile(r"image-[0-9]+", re.IGNORECASE)
 _JSON_NAMES: Mapping[type, str] = {
     dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null",
 }  # fmt: skip
-_SHOWN_CHARACTERS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What a GeoText file holds, sound or not.
-
-    Attributes:
-        records: one an image that a sound entry names, in file order, present on disk or not.
-        captions: the texts of the sound entries, in file order, once an image and text.
-        problems: one line a fault of the file itself.
-        missing: one line an image that is not on disk.
-    """
-
-    records: tuple[Record, ...]
-    captions: tuple[Caption, ...]
-    problems: tuple[str, ...]
-    missing: tuple[str, ...]
-
-
-def read_geotext(path: Path, *, images: Path | None = None) -> Dataset:
+def read_geotext(path: Path, *, images: Path | None = None, skip_bad: bool = False) -> Dataset:
     """Read a GeoText JSON file; every image it names must exist.
 
     ``image_id`` of a Record is the entry's ``image``, a path relative to the images folder, because
@@ -58,15 +41,13 @@ def read_geotext(path: Path, *, images: Path | None = None) -> Dataset:
         path: the JSON file, UTF-8, with or without a byte order mark.
         images: the folder the entries' ``image`` is relative to; by default ``images`` beside the
             file, or the file's own folder where there is none.
+        skip_bad: leave bad entries out and list them in ``Dataset.skipped``.
 
     Raises:
         DatasetError: entries that cannot be used or images that are missing, all of them listed.
         InputError: a file that is missing, not UTF-8 or not JSON.
     """
-    scan = scan_geotext(path, images=images)
-    if scan.problems or scan.missing:
-        raise DatasetError(path, [*scan.problems, *scan.missing])
-    return Dataset("geotext", path, scan.records, scan.captions)
+    return scan_geotext(path, images=images).dataset(skip_bad=skip_bad)
 
 
 def scan_geotext(path: Path, *, images: Path | None = None) -> Scan:
@@ -87,10 +68,12 @@ def scan_geotext(path: Path, *, images: Path | None = None) -> Scan:
     for number, entry in enumerate(entries, start=1):
         collector.add(number, entry)
     return Scan(
+        "geotext",
+        path,
         tuple(collector.records.values()),
         tuple(collector.captions.values()),
-        tuple(collector.problems),
-        tuple(collector.missing),
+        problems=tuple(collector.problems),
+        missing=collector.missing,
     )
 
 
@@ -118,7 +101,7 @@ def place_of(image: str) -> str:
     """
     place = PurePosixPath(image).parent.name
     if not place:
-        raise InputError(f"image {_shown(image)} lies in no folder; write <place>/<file name>")
+        raise InputError(f"image {shown(image)} lies in no folder; write <place>/<file name>")
     return place
 
 
@@ -130,7 +113,7 @@ class _Collector:
     records: dict[str, Record] = field(default_factory=dict)
     captions: dict[tuple[str, str], Caption] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
 
     def add(self, number: int, entry: object) -> None:
         if not isinstance(entry, dict):
@@ -153,8 +136,8 @@ class _Collector:
         path = self.images / image
         self.records[image] = Record(image, path, platform_of(image), place_of(image))
         if not is_file(path):
-            self.missing.append(
-                f"entry {number}: image {_shown(image)} is not in {self.images}; "
+            self.missing[image] = (
+                f"entry {number}: image {shown(image)} is not in {self.images}; "
                 "unpack the images there or name their folder"
             )
 
@@ -174,19 +157,10 @@ def _image_faults(entry: Mapping[str, Any]) -> list[str]:
     image = entry["image"]
     if not isinstance(image, str):
         return [f"'image' is {_kind(image)}; write the path of the image as a text"]
-    path = PurePosixPath(image)
-    # An annotation file comes from elsewhere and must not name files outside the images folder.
-    absolute = path.is_absolute() or bool(PureWindowsPath(image).drive)
-    checks = (
-        (not image.strip(), "is empty; write the path of the image"),
-        (not is_unicode(image), "holds half a character; write it in whole Unicode"),
-        ("\\" in image, "has backslashes; write the path with /"),
-        (absolute, "is an absolute path; make it relative to the images folder"),
-        (".." in path.parts, "leaves the images folder by '..'; write the path without"),
-        (not path.parent.name, "lies in no place folder; write <place>/<file name>"),
-    )
-    # The first fault only: the later ones follow from it.
-    return [f"'image' {_shown(image)} {fault}" for found, fault in checks if found][:1]
+    fault = path_fault(image)
+    if fault is None and not PurePosixPath(image).parent.name:
+        fault = "lies in no place folder; write <place>/<file name>"
+    return [f"'image' {shown(image)} {fault}"] if fault else []
 
 
 def _caption_faults(entry: Mapping[str, Any]) -> list[str]:
@@ -202,7 +176,7 @@ def _caption_faults(entry: Mapping[str, Any]) -> list[str]:
         elif not text.strip():
             faults.append("'caption' holds an empty text; describe the image or drop the entry")
         elif not is_unicode(text):
-            faults.append(f"'caption' {_shown(text)} holds half a character; write whole Unicode")
+            faults.append(f"'caption' {shown(text)} holds half a character; write whole Unicode")
     return faults
 
 
@@ -223,9 +197,3 @@ def _texts(caption: object) -> list[Any]:
 
 def _kind(value: object) -> str:
     return _JSON_NAMES.get(type(value), "a number")
-
-
-def _shown(text: str) -> str:
-    """Text for a one-line message: control characters escaped, long ones cut."""
-    cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return repr(cut)

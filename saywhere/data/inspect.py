@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saywhere.data import read, recognise
-from saywhere.data.geotext import scan_geotext
+from saywhere.data import scan
+from saywhere.data.contents import draw_sheet, duplicates, undecodable
+from saywhere.data.scan import Scan
 from saywhere.data.source import is_file
 from saywhere.errors import DatasetError
 from saywhere.types import PLATFORMS, Dataset
 
 UNKNOWN = "unknown"
-_MISSING_SHOWN = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,9 @@ class Inspection:
         words_per_caption, words_per_query: white-space separated words; None without such texts.
         missing_files: image ids whose file is not on disk, in file order.
         with_coordinates: images with a latitude and a longitude.
+        duplicates: groups of image ids whose files have equal bytes.
+        undecodable: one line an image that cannot be decoded; None where that was not tried.
+        skipped: one line an entry that was left out; empty unless asked for.
     """
 
     kind: str
@@ -57,10 +61,13 @@ class Inspection:
     words_per_query: Spread | None
     missing_files: tuple[str, ...]
     with_coordinates: int
+    duplicates: tuple[tuple[str, ...], ...]
+    undecodable: tuple[str, ...] | None
+    skipped: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as JSON can hold them."""
-        return {**asdict(self), "missing_files": list(self.missing_files)}
+        return asdict(self)
 
     def to_text(self) -> str:
         """An aligned summary for a terminal, one line a count."""
@@ -70,8 +77,6 @@ class Inspection:
 
     def _rows(self) -> list[tuple[str, str]]:
         platforms = [f"{name} {count:,}" for name, count in self.platforms.items() if count]
-        missing = ", ".join(self.missing_files[:_MISSING_SHOWN])
-        more = ", …" if len(self.missing_files) > _MISSING_SHOWN else ""
         return [
             ("dataset", f"{self.source} ({self.kind})"),
             ("images", f"{self.records:,}"),
@@ -84,20 +89,48 @@ class Inspection:
             ("queries", f"{self.queries:,}" if self.queries else ""),
             ("words per query", _spread_text(self.words_per_query)),
             ("with coordinates", f"{self.with_coordinates:,} of {self.records:,}"),
-            (
-                "missing files",
-                f"{len(self.missing_files):,}: {missing}{more}" if missing else "none",
-            ),
+            ("missing files", _listed(self.missing_files)),
+            ("duplicates", self._duplicates_text()),
+            ("undecodable", "" if self.undecodable is None else f"{len(self.undecodable):,}"),
+            ("left out", f"{len(self.skipped):,} bad entries" if self.skipped else ""),
         ]
 
+    def _duplicates_text(self) -> str:
+        if not self.duplicates:
+            return "none"
+        groups = [
+            " = ".join(group[:_SHOWN]) + (" = …" if len(group) > _SHOWN else "")
+            for group in self.duplicates
+        ]
+        images = sum(map(len, self.duplicates))
+        return f"{images:,} images have equal files, groups {_listed(groups)}"
 
-def inspect(path: Path) -> Inspection:
+
+def inspect(
+    path: Path,
+    *,
+    skip_bad: bool = False,
+    decode: bool = False,
+    sheet: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspection:
     """Count what lies at a path; missing images are counted, every other fault is raised.
+
+    Args:
+        path: as ``saywhere.data.read`` takes it.
+        skip_bad: count what ``read`` with ``skip_bad`` would give, missing images left out too.
+        decode: decode every image, to list those that cannot be.
+        sheet: PNG to draw, with up to 24 of the images.
+        progress: told how many images are decoded, and of how many.
 
     Raises:
         DatasetError, InputError: as ``saywhere.data.read``, missing image files apart.
     """
-    dataset = _read_with_missing(path)
+    found = scan(path)
+    dataset = found.dataset(skip_bad=True) if skip_bad else _with_missing(found)
+    present = [record for record in dataset.records if is_file(record.path)]
+    if sheet is not None:
+        draw_sheet(present, sheet)
     texts_of = Counter(caption.image_id for caption in dataset.captions)
     images_of = Counter(r.place_id for r in dataset.records if r.place_id is not None)
     platforms = Counter(str(record.platform or UNKNOWN) for record in dataset.records)
@@ -115,18 +148,25 @@ def inspect(path: Path) -> Inspection:
         ),
         words_per_caption=_spread(len(caption.text.split()) for caption in dataset.captions),
         words_per_query=_spread(len(query.text.split()) for query in dataset.queries),
-        missing_files=tuple(r.image_id for r in dataset.records if not is_file(r.path)),
+        missing_files=tuple(found.missing),
         with_coordinates=sum(record.lat is not None for record in dataset.records),
+        duplicates=duplicates(present),
+        undecodable=undecodable(present, progress) if decode else None,
+        skipped=dataset.skipped,
     )
 
 
-def _read_with_missing(path: Path) -> Dataset:
-    if recognise(path) != "geotext":
-        return read(path)
-    scan = scan_geotext(path)
-    if scan.problems:
-        raise DatasetError(path, scan.problems)
-    return Dataset("geotext", path, scan.records, scan.captions)
+def _with_missing(found: Scan) -> Dataset:
+    if found.problems:
+        raise DatasetError(found.source, found.problems)
+    return Dataset(found.kind, found.source, found.records, found.captions, found.queries)
+
+
+def _listed(items: Sequence[str]) -> str:
+    if not items:
+        return "none"
+    more = ", …" if len(items) > _SHOWN else ""
+    return f"{len(items):,}: {', '.join(items[:_SHOWN])}{more}"
 
 
 def _spread(counts: Iterable[int]) -> Spread | None:

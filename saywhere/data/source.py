@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from saywhere.errors import InputError
+
+_LINE_LIMIT = 1 << 20  # characters; a file of one endless line must not fill the memory
+_SHOWN_CHARACTERS = 60
+_ABSOLUTE = re.compile("/|[A-Za-z]:")  # a Windows drive too
+# UTF-16's marks as they look decoded as UTF-8 with the odd bytes kept.
+_UTF16_MARKS = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 def read_text(path: Path) -> str:
@@ -24,6 +32,35 @@ def read_text(path: Path) -> str:
         raise InputError(
             f"{path}: byte {error.start} is not UTF-8; save the file with that encoding"
         ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
+
+
+def stream_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file one by one, line ends kept, without a byte order mark.
+
+    Bytes that are not UTF-8 come as lone surrogates, which ``is_unicode`` tells: a reader can then
+    name every line that holds some.
+
+    Raises:
+        InputError: no such file, a folder, an unreadable file, UTF-16, or a line without an end.
+    """
+    if not is_file(path):
+        cause = "is a folder" if is_folder(path) else "no such file"
+        raise InputError(f"{path}: {cause}; give the path of a file")
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
+            number = 0
+            while line := handle.readline(_LINE_LIMIT):
+                number += 1
+                if number == 1 and line.startswith(_UTF16_MARKS):
+                    raise InputError(f"{path}: is UTF-16; save the file as UTF-8")
+                if len(line) == _LINE_LIMIT:
+                    raise InputError(
+                        f"{path}: line {number} is longer than {_LINE_LIMIT:,} characters; "
+                        "name a text file with one entry a line"
+                    )
+                yield line
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check its rights") from error
 
@@ -73,3 +110,30 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def path_fault(name: str) -> str | None:
+    """Why a dataset's file may not name an image so, with the remedy; None where it may.
+
+    A dataset's file comes from elsewhere: it must not name files outside the images folder.
+    """
+    parts = name.split("/")  # not a Path object: tables have hundreds of thousands of names
+    checks = (
+        (not name.strip(), "is empty; write the path of the image"),
+        (not is_unicode(name), "holds half a character; write it in whole Unicode"),
+        ("\\" in name, "has backslashes; write the path with /"),
+        (
+            _ABSOLUTE.match(name) is not None,
+            "is an absolute path; make it relative to the images folder",
+        ),
+        (".." in parts, "leaves the images folder by '..'; write the path without"),
+        (not set(parts) - {"", "."}, "names no file; write the path of the image"),
+    )
+    # The first fault only: the later ones follow from it.
+    return next((fault for found, fault in checks if found), None)
+
+
+def shown(text: str) -> str:
+    """Text for a one-line message: control characters escaped, long ones cut."""
+    cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return repr(cut)

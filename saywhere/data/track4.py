@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saywhere.data.folder import IMAGE_SUFFIXES
+from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, load_json, read_text
 from saywhere.errors import DatasetError, InputError
 from saywhere.types import Dataset, Platform, Query, Record
@@ -41,21 +42,41 @@ class Truth:
     image_place: dict[str, str]
 
 
-def read_track4(root: Path) -> Dataset:
+def read_track4(root: Path, *, skip_bad: bool = False) -> Dataset:
     """Read a Track 4 folder: ``Track_4_Images/`` and ``test_queries.txt`` (or ``test_queries*``).
 
     ``image_id`` is the file name without its suffix, as a submission has it; records are sorted by
     it. Platform, place and coordinates are None.
 
+    Args:
+        root: the folder.
+        skip_bad: leave bad queries and images out and list them in ``Dataset.skipped``; of images
+            that share a name but for the suffix none is kept.
+
     Raises:
         DatasetError: queries or image names that cannot be used, all of them listed.
+        InputError: no images folder, no images, no queries file, or several of them.
+    """
+    return scan_track4(root).dataset(skip_bad=skip_bad)
+
+
+def scan_track4(root: Path) -> Scan:
+    """As ``read_track4``, but faults are collected.
+
+    Raises:
+        DatasetError: no query that can be used.
         InputError: no images folder, no images, no queries file, or several of them.
     """
     folder = root / IMAGES_FOLDER
     if not is_folder(folder):
         raise InputError(f"{root}: has no folder {IMAGES_FOLDER}; name the unpacked Track 4 folder")
-    records = _records(folder)
-    return Dataset("track4", root, records, queries=read_queries(_queries_file(root)))
+    records, problems = _records(folder)
+    file = _queries_file(root)
+    queries, faults = _queries(file)
+    problems += [f"{file.name} {fault}" for fault in faults]
+    if not queries:
+        raise DatasetError(root, problems)
+    return Scan("track4", root, records, queries=queries, problems=tuple(problems))
 
 
 def read_queries(path: Path) -> tuple[Query, ...]:
@@ -67,6 +88,13 @@ def read_queries(path: Path) -> tuple[Query, ...]:
         DatasetError: lines that cannot be used, all of them listed with their number.
         InputError: a file that is missing, not UTF-8 or without a query.
     """
+    queries, problems = _queries(path)
+    if problems:
+        raise DatasetError(path, problems)
+    return queries
+
+
+def _queries(path: Path) -> tuple[tuple[Query, ...], list[str]]:
     # Not splitlines(): it also breaks at characters that may stand inside a text.
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     queries: dict[str, Query] = {}
@@ -88,11 +116,9 @@ def read_queries(path: Path) -> tuple[Query, ...]:
             continue
         queries[query.query_id] = query
         first[query.query_id] = number
-    if problems:
-        raise DatasetError(path, problems)
-    if not queries:
+    if not queries and not problems:
         raise InputError(f"{path}: holds no query; write one a line: q_00001, a tab, the text")
-    return tuple(queries.values())
+    return tuple(queries.values()), problems
 
 
 def read_truth(path: Path) -> Truth:
@@ -139,25 +165,25 @@ def _queries_file(root: Path) -> Path:
     return found[0]
 
 
-def _records(folder: Path) -> tuple[Record, ...]:
+def _records(folder: Path) -> tuple[tuple[Record, ...], list[str]]:
     by_id: defaultdict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.iterdir()):
         # A leading dot: thumbnails and resource forks that file managers leave behind.
         visible = not path.name.startswith(".")
         if visible and path.suffix.lower() in IMAGE_SUFFIXES and is_file(path):
             by_id[path.stem].append(path)
-    problems = []
-    for image_id, paths in by_id.items():
+    if not by_id:
+        raise InputError(f"{folder}: holds no images; unpack the Track 4 images there")
+    records, problems = [], []
+    for image_id, paths in sorted(by_id.items()):
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
             problems.append(f"{names}: the same name but for the suffix; keep one of them")
-        if image_id.split() != [image_id]:
+        elif image_id.split() != [image_id]:
             problems.append(f"{paths[0].name!r}: a submission cannot hold white space; rename it")
-    if problems:
-        raise DatasetError(folder, problems)
-    if not by_id:
-        raise InputError(f"{folder}: holds no images; unpack the Track 4 images there")
-    return tuple(Record(image_id, paths[0]) for image_id, paths in sorted(by_id.items()))
+        else:
+            records.append(Record(image_id, paths[0]))
+    return tuple(records), problems
 
 
 def _query(line: str) -> Query:

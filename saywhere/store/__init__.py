@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -23,7 +23,10 @@ from saywhere.data.source import is_unicode
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.types import FloatArray, Hit, IntArray, Platform
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from saywhere.store.writer import IndexWriter
+
+SCHEMA_VERSION = 2
 MAX_K = 10_000
 # Products of two components of this size, summed over any dimension we use, still fit a float32.
 LARGEST_COMPONENT = 1e15
@@ -64,6 +67,8 @@ class Row:
         platform: None where nothing says so; such images answer unfiltered searches only.
         place_id: None where unknown.
         lat, lon: WGS84 degrees, lat in [-90, 90], lon in [-180, 180]; both or neither.
+        size, mtime_ns: of the file when it was hashed, in bytes and in nanoseconds since 1970: a
+            file that still has both is not read again. None where they cannot vouch for it.
 
     Raises:
         InputError: an empty or unencodable text, or a position that isn't on Earth.
@@ -76,6 +81,8 @@ class Row:
     place_id: str | None = None
     lat: float | None = None
     lon: float | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
 
     def __post_init__(self) -> None:
         if not self.image_id:
@@ -149,7 +156,7 @@ def build_store(
     from saywhere.store.generations import Manifest
     from saywhere.store.lance import build
 
-    path = _lance_path(uri)
+    path = index_folder(uri)
     if not expert_hash or dimension < 1:
         raise InputError(
             f"index {uri!r}: expert hash {expert_hash!r} and dimension {dimension} describe no "
@@ -171,10 +178,27 @@ def open_store(uri: str, *, expert_hash: str | None = None) -> VectorStore:
     """
     from saywhere.store.lance import LanceStore
 
-    store = LanceStore(_lance_path(uri))
+    store = LanceStore(index_folder(uri))
     if expert_hash is not None:
         require_experts(store.info(), expert_hash)
     return store
+
+
+def open_writer(uri: str) -> AbstractContextManager[IndexWriter]:
+    """Takes an index for rewriting it; a second process that wants to is refused meanwhile.
+
+    Whoever searches the index is not disturbed. The writer serves within the ``with`` block only.
+
+    Args:
+        uri: a path, or ``lance://path``, where an index is or will be; missing parents are made.
+
+    Raises:
+        InputError: an unknown scheme, a folder that holds something else, an index that is being
+            built or added to already, or storage that cannot be written.
+    """
+    from saywhere.store.writer import writer
+
+    return writer(index_folder(uri))
 
 
 def require_experts(built: StoreInfo, given: str) -> None:
@@ -188,7 +212,7 @@ def require_experts(built: StoreInfo, given: str) -> None:
         raise IndexMismatchError(
             f"index of {built.root!r}: built by experts {built.expert_hash[:12]}, asked by experts "
             f"{given[:12]}, whose vectors don't compare; use the experts in {built.experts!r}, "
-            f"or rebuild it with `saywhere index {folder}`"
+            f"or rebuild it with `saywhere index {folder} --rebuild`"
         )
 
 
@@ -255,7 +279,12 @@ def contenders(scores: FloatArray, k: int) -> IntArray:
     return np.flatnonzero(scores >= kth).astype(np.int64)
 
 
-def _lance_path(uri: str) -> str:
+def index_folder(uri: str) -> str:
+    """The folder that an index URI names, as it was given.
+
+    Raises:
+        InputError: an unknown scheme, or no folder.
+    """
     scheme, separator, rest = str(uri).partition("://")
     path = rest if separator else str(uri)
     if separator and scheme not in SCHEMES:

@@ -27,6 +27,9 @@ from saywhere.errors import IndexMismatchError, InputError
 from saywhere.store import SCHEMA_VERSION, StoreInfo
 
 MANIFEST = "saywhere-index.json"
+# Written by this version, or by one before it and read as it is.
+READABLE = (1, SCHEMA_VERSION)
+REBUILD = "`saywhere index DIR --rebuild`"
 _GENERATION = re.compile(r"generation-[0-9a-f]{12}")
 
 
@@ -49,37 +52,78 @@ class Manifest:
 
 
 @contextmanager
+def lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Holds the index for one build, or with others for adding to it; dies with the process.
+
+    Args:
+        folder: the index, absolute; a build makes it, with its parents, and on taking it sweeps
+            away what killed builds left.
+        shared: for adding to the index that is there.
+
+    Raises:
+        InputError: a build of it going on, a folder that holds something else, or storage that
+            cannot be written or locked.
+    """
+    try:
+        if not shared:
+            folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise storage_error(folder, "write", error) from error
+    try:
+        _take(handle, folder, shared)
+        try:
+            if not shared:
+                _require_nothing_else(folder)
+                _sweep_leftovers(folder)
+            yield
+        finally:
+            with suppress(OSError):  # only an empty folder goes: one whose first build failed
+                folder.rmdir()
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path, shared: bool) -> None:
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"index {str(folder)!r}: another process is building it or adding to it; "
+            "wait for that to finish"
+        ) from error
+    except OSError as error:
+        raise storage_error(folder, "lock", error) from error
+    if os.fstat(handle).st_nlink == 0:
+        raise InputError(f"index {str(folder)!r}: another process has just removed it; run again")
+
+
+@contextmanager
 def new_generation(folder: Path, manifest: Manifest) -> Iterator[Manifest]:
     """Makes a generation, and the current one of it when the ``with`` block succeeds.
 
     Args:
-        folder: the index, absolute; made with its parents where missing.
+        folder: the index, absolute, whose ``lock`` the caller holds.
         manifest: what made the vectors; its generation is chosen here.
 
     Yields:
         The manifest of the generation, whose folder is there and empty.
 
     Raises:
-        InputError: a folder that holds something else, another build of it going on, or storage
-            that cannot be written. Errors of the block itself pass unchanged.
+        InputError: storage that cannot be written. Errors of the block itself pass unchanged.
     """
     manifest = replace(manifest, generation=f"generation-{secrets.token_hex(6)}")
     generation = folder / manifest.generation
-    with _build_lock(folder):
-        _require_nothing_else(folder)
-        before = _current_generation(folder)
-        if before is not None:
-            _sweep(folder, keep=before)  # what killed builds left
-        try:
-            _make(folder, generation)
-            yield manifest
-            _commit(folder, manifest)
-        finally:
-            # Asks the disk: an interrupt may have come just after the commit.
-            if _current_generation(folder) == manifest.generation:
-                _sweep(folder, keep=manifest.generation)
-            else:
-                shutil.rmtree(generation, ignore_errors=True)
+    try:
+        _make(folder, generation)
+        yield manifest
+        _commit(folder, manifest)
+    finally:
+        # Asks the disk: an interrupt may have come just after the commit.
+        if _current_generation(folder) == manifest.generation:
+            _sweep(folder, keep=manifest.generation)
+        else:
+            shutil.rmtree(generation, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -100,26 +144,24 @@ def read_manifest(folder: Path) -> Manifest:
     version = found.get("schema_version") if isinstance(found, dict) else None
     if type(version) is not int:
         raise damaged(folder, f"{MANIFEST} names no schema version")
-    if version != SCHEMA_VERSION:
+    if version not in READABLE:
         raise IndexMismatchError(
-            f"index {str(folder)!r}: written in schema {version}, this saywhere reads schema "
-            f"{SCHEMA_VERSION}; rebuild it with `saywhere index DIR`"
+            f"index {str(folder)!r}: written in schema {version}, this saywhere reads schemas up "
+            f"to {SCHEMA_VERSION}; update saywhere, or rebuild it with {REBUILD}"
         )
     return _checked_manifest(folder, found)
 
 
 def damaged(folder: Path, cause: str) -> InputError:
     """The error of an index that only a rebuild can mend."""
-    return InputError(
-        f"index {str(folder)!r}: {cause}; it is damaged, rebuild it with `saywhere index DIR`"
-    )
+    return InputError(f"index {str(folder)!r}: {cause}; it is damaged, rebuild it with {REBUILD}")
 
 
 def storage_error(folder: Path, verb: str, error: Exception) -> InputError:
     """The error of storage that failed to ``verb`` (read, write, lock) the index."""
     return InputError(
         f"index {str(folder)!r}: cannot {verb} it ({_one_line(error)}); check the disk and the "
-        "permissions, or rebuild it with `saywhere index DIR`"
+        f"permissions, or rebuild it with {REBUILD}"
     )
 
 
@@ -128,7 +170,14 @@ def _one_line(error: Exception) -> str:
 
 
 def _checked_manifest(folder: Path, found: dict[str, Any]) -> Manifest:
-    kinds = {"expert_hash": str, "dimension": int, "experts": str, "root": str, "generation": str}
+    kinds = {
+        "schema_version": int,
+        "expert_hash": str,
+        "dimension": int,
+        "experts": str,
+        "root": str,
+        "generation": str,
+    }
     wrong = [name for name, kind in kinds.items() if type(found.get(name)) is not kind]
     if wrong:
         raise damaged(folder, f"{MANIFEST} has no proper {', '.join(wrong)}")
@@ -136,36 +185,6 @@ def _checked_manifest(folder: Path, found: dict[str, Any]) -> Manifest:
     if not _GENERATION.fullmatch(found["generation"]) or found["dimension"] < 1:
         raise damaged(folder, f"{MANIFEST} names no generation or no dimension")
     return Manifest(**{name: found[name] for name in kinds})
-
-
-@contextmanager
-def _build_lock(folder: Path) -> Iterator[None]:
-    """Holds the folder for one build; the lock dies with the process, however it dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise storage_error(folder, "write", error) from error
-    try:
-        _lock(handle, folder)
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # only an empty folder goes: one whose first build failed
-                folder.rmdir()
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"index {str(folder)!r}: another process is building it; wait for that to finish"
-        ) from error
-    except OSError as error:
-        raise storage_error(folder, "lock", error) from error
 
 
 def _require_nothing_else(folder: Path) -> None:
@@ -204,6 +223,12 @@ def _commit(folder: Path, manifest: Manifest) -> None:
         draft.replace(folder / MANIFEST)
     except OSError as error:
         raise storage_error(folder, "write", error) from error
+
+
+def _sweep_leftovers(folder: Path) -> None:
+    before = _current_generation(folder)
+    if before is not None:
+        _sweep(folder, keep=before)
 
 
 def _sweep(folder: Path, *, keep: str) -> None:

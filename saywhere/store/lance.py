@@ -10,11 +10,11 @@ no index to train and no candidates to guess. LanceDB must not be forked: spawn 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -28,10 +28,18 @@ from saywhere.store import (
     exact_scores,
     require_experts,
 )
+from saywhere.store.columns import (
+    VECTOR,
+    arrow_rows,
+    arrow_schema,
+    check_rows,
+    row_from,
+)
 from saywhere.store.generations import (
     MANIFEST,
     Manifest,
     damaged,
+    lock,
     new_generation,
     read_manifest,
     storage_error,
@@ -41,6 +49,7 @@ from saywhere.types import FloatArray, Hit, Platform
 if TYPE_CHECKING:
     import lancedb
     import pyarrow as pa
+    from lancedb.query import LanceQueryBuilder
     from lancedb.table import Table
 
 TABLE = "images"
@@ -69,23 +78,51 @@ class LanceStore:
     def __init__(self, path: str, *, pinned: Manifest | None = None) -> None:
         self._folder = Path(path).absolute()
         self._pinned = pinned
-        manifest = pinned or read_manifest(self._folder)
         # One attribute, replaced whole: threads never see a table with another's manifest.
-        self._current = (manifest, self._open(manifest))
+        self._current = (pinned, self._open(pinned)) if pinned else self._open_current()
 
     def info(self) -> StoreInfo:
         manifest, count = self._read(lambda table: int(table.count_rows()))
         return manifest.info(count)
 
     def add(self, rows: Sequence[Row], vectors: FloatArray) -> None:
+        # A build that is going on has read the index already: it would drop what is added now.
+        with nullcontext() if self._pinned else lock(self._folder, shared=True):
+            table, columns = self._columns(rows, vectors)
+            if columns.num_rows:
+                merge = table.merge_insert("image_id").when_matched_update_all()
+                self._write(lambda: merge.when_not_matched_insert_all().execute(columns))
+
+    def append(self, rows: Sequence[Row], vectors: FloatArray) -> None:
+        """As ``add``, without looking for images of the same ids: the caller knows of none."""
+        table, columns = self._columns(rows, vectors)
+        if columns.num_rows:
+            self._write(lambda: table.add(columns))
+
+    def rows(self) -> list[Row]:
+        """All images of the index, in no particular order.
+
+        Raises:
+            InputError: an index that cannot be read, or that holds what no row can be.
+        """
+        found = self._read(lambda table: _select(table, _row_columns(table)).to_arrow())[1]
+        return [row_from(values) for values in found.to_pylist()]
+
+    def vectors(self) -> Iterator[tuple[list[str], FloatArray]]:
+        """All vectors, block by block: n image ids and (n, d) float32.
+
+        Only under the lock of a build: a rebuild by others would cut it short.
+
+        Raises:
+            InputError: an index that cannot be read.
+        """
         manifest, table = self._follow()
-        vectors = check_vectors(vectors, manifest.dimension, f"index {str(self._folder)!r}")
-        _check_rows(rows, len(vectors))
-        if not rows:
-            return
-        merge = table.merge_insert("image_id").when_matched_update_all()
-        upsert = merge.when_not_matched_insert_all()
-        self._write(lambda: upsert.execute(_arrow_rows(rows, vectors)))
+        try:
+            for batch in _select(table, ("image_id", VECTOR)).to_batches():
+                flat = batch[VECTOR].flatten().to_numpy()
+                yield batch["image_id"].to_pylist(), flat.reshape(-1, manifest.dimension)
+        except STORAGE_ERRORS as error:
+            raise storage_error(self._folder, "read", error) from error
 
     def search(
         self, vectors: FloatArray, k: int, *, platform: Platform | None = None
@@ -103,6 +140,12 @@ class LanceStore:
         # 1 ms: "older than now" but not 0, for which LanceDB warns of the readers we don't have.
         _, table = self._follow()
         self._write(lambda: table.optimize(cleanup_older_than=timedelta(milliseconds=1)))
+
+    def _columns(self, rows: Sequence[Row], vectors: FloatArray) -> tuple[Table, pa.Table]:
+        manifest, table = self._follow()
+        vectors = check_vectors(vectors, manifest.dimension, f"index {str(self._folder)!r}")
+        check_rows(rows, len(vectors))
+        return table, arrow_rows(rows, vectors, manifest.schema_version)
 
     def _read(self, job: Callable[[Table], Answer]) -> tuple[Manifest, Answer]:
         """Runs ``job`` on the current table; again if a rebuild swept it away meanwhile."""
@@ -124,13 +167,22 @@ class LanceStore:
 
     def _follow(self) -> tuple[Manifest, Table]:
         opened, _ = self._current
-        if self._pinned:
-            return self._current
-        manifest = read_manifest(self._folder)
-        if manifest != opened:
-            require_experts(manifest.info(0), opened.expert_hash)
-            self._current = (manifest, self._open(manifest))
+        if not self._pinned and read_manifest(self._folder) != opened:
+            found = self._open_current()
+            require_experts(found[0].info(0), opened.expert_hash)
+            self._current = found
         return self._current
+
+    def _open_current(self) -> tuple[Manifest, Table]:
+        """Opens the current generation; the next one if a build swept it away meanwhile."""
+        manifest = read_manifest(self._folder)
+        while True:
+            try:
+                return manifest, self._open(manifest)
+            except InputError:
+                failed, manifest = manifest, read_manifest(self._folder)
+                if manifest == failed:
+                    raise
 
     def _open(self, manifest: Manifest) -> Table:
         generation = self._folder / manifest.generation
@@ -141,7 +193,7 @@ class LanceStore:
             schema = table.schema
         except STORAGE_ERRORS as error:
             raise storage_error(self._folder, "read", error) from error
-        if schema != _arrow_schema(manifest.dimension):
+        if schema != arrow_schema(manifest.dimension, manifest.schema_version):
             raise damaged(self._folder, f"its table's columns don't fit {MANIFEST}")
         return table
 
@@ -154,6 +206,18 @@ def build(path: str, manifest: Manifest) -> Iterator[LanceStore]:
         manifest: what made the vectors; its generation is chosen here.
     """
     folder = Path(path).absolute()
+    with lock(folder), generation(folder, manifest) as store:
+        yield store
+
+
+@contextmanager
+def generation(folder: Path, manifest: Manifest) -> Iterator[LanceStore]:
+    """A new table that becomes the current one when the ``with`` block succeeds.
+
+    Args:
+        folder: the index, absolute, whose lock the caller holds.
+        manifest: what made the vectors; its generation is chosen here.
+    """
     with new_generation(folder, manifest) as made:
         store = _create(folder, made)
         yield store
@@ -163,7 +227,7 @@ def build(path: str, manifest: Manifest) -> Iterator[LanceStore]:
 def _create(folder: Path, manifest: Manifest) -> LanceStore:
     try:
         database = _connect(folder / manifest.generation)
-        database.create_table(TABLE, schema=_arrow_schema(manifest.dimension))
+        database.create_table(TABLE, schema=arrow_schema(manifest.dimension))
     except STORAGE_ERRORS as error:
         raise storage_error(folder, "write", error) from error
     return LanceStore(str(folder), pinned=manifest)
@@ -176,42 +240,12 @@ def _connect(generation: Path) -> lancedb.DBConnection:
     return lancedb.connect(str(generation), read_consistency_interval=timedelta(0))
 
 
-def _arrow_schema(dimension: int) -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field("image_id", pa.string(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("content_hash", pa.string(), nullable=False),
-            pa.field("platform", pa.string()),
-            pa.field("place_id", pa.string()),
-            pa.field("lat", pa.float64()),
-            pa.field("lon", pa.float64()),
-            pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False),
-        ]
-    )
+def _row_columns(table: Table) -> tuple[str, ...]:
+    return tuple(name for name in table.schema.names if name != VECTOR)
 
 
-def _check_rows(rows: Sequence[Row], count: int) -> None:
-    if len(rows) != count:
-        raise InputError(f"{len(rows)} images but {count} vectors; give one vector an image")
-    seen: set[str] = set()
-    for row in rows:
-        if row.image_id in seen:
-            raise InputError(f"image {row.image_id!r}: given twice at once; give each image once")
-        seen.add(row.image_id)
-
-
-def _arrow_rows(rows: Sequence[Row], vectors: FloatArray) -> pa.Table:
-    import pyarrow as pa
-
-    schema = _arrow_schema(vectors.shape[1])
-    columns: dict[str, Any] = {
-        name: [getattr(row, name) for row in rows] for name in schema.names if name != "vector"
-    }
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    return pa.table(columns, schema=schema)
+def _select(table: Table, columns: tuple[str, ...]) -> LanceQueryBuilder:
+    return table.search().select(list(columns))
 
 
 def _platform_condition(platform: Platform | None) -> str | None:
@@ -238,11 +272,11 @@ def _score(table: Table, queries: FloatArray, condition: str | None) -> tuple[pa
     """One pass over one version of the table: n images without vectors, and (q, n) scores."""
     import pyarrow as pa
 
-    scan = table.search().select([*HIT_COLUMNS, "vector"])
+    scan = _select(table, (*HIT_COLUMNS, VECTOR))
     batches = (scan.where(condition) if condition else scan).to_batches()
     images, scores = [], [np.empty((len(queries), 0), dtype=np.float32)]
     for batch in batches:
-        vectors = batch["vector"].flatten().to_numpy().reshape(-1, queries.shape[1])
+        vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
         scores.append(exact_scores(queries, vectors))
         images.append(batch.select(HIT_COLUMNS))
     schema = pa.schema([table.schema.field(name) for name in HIT_COLUMNS])
