@@ -106,7 +106,7 @@ class ViewsConfig(_Frozen):
     """
 
     test: tuple[str, ...] = ("full", "flip", "large", "crop-tl", "crop-tr", "crop-bl", "crop-br")
-    train: int = Field(6, ge=0, le=256)
+    train: int = Field(10, ge=0, le=256)
     satellite_augmentation: bool = True
 
     @field_validator("test")
@@ -197,19 +197,19 @@ class TrainConfig(_Frozen):
     layout: Literal["experts", "generalist", "both"] = "experts"
     batches: Literal["platform", "mixed"] = "mixed"
     start_from_generalist: bool = True
-    members: int = Field(3, ge=1, le=16)
+    members: int = Field(5, ge=1, le=16)
     fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
     stage1: StageConfig = StageConfig()
     fine_tune: StageConfig = StageConfig(epochs=10, learning_rate=1e-4)
-    stage2: StageConfig = StageConfig(epochs=10, learning_rate=3e-4)
+    stage2: StageConfig = StageConfig(epochs=10, learning_rate=1e-4)
     mining: MiningConfig = MiningConfig()
 
 
 class FusionConfig(_Frozen):
     """How the experts' similarities become one score; see ``fusion``."""
 
-    mode: FusionMode = "gated"
+    mode: FusionMode = "mean"
     prior: PriorMode = "words"
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from saywhere.index import Embedder, IndexReport, compact_index, update_index, v
 from saywhere.store import Row, open_store, open_writer
 from saywhere.store.columns import arrow_rows
 from saywhere.store.generations import MANIFEST
+from saywhere.store.lance import LanceStore
 from saywhere.store.verify import verify_store
 from saywhere.types import Embeddings, FloatArray, Platform, Record
 
@@ -417,6 +418,22 @@ def test_verify_of_an_index_that_cannot_be_opened(case: Case) -> None:
     (Path(case.uri) / MANIFEST).unlink()
     [problem] = verify_store(case.uri).problems
     assert "no index at" in problem
+
+
+def test_verify_starts_again_when_an_update_sweeps_what_it_reads(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, times = LanceStore.vectors, list[int]()
+
+    def swept(self: LanceStore) -> Iterator[tuple[list[str], FloatArray]]:
+        times.append(1)
+        if len(times) == 1:
+            case.update(rebuild=True)
+            raise InputError("its table is gone")
+        return vectors(self)
+
+    monkeypatch.setattr(LanceStore, "vectors", swept)
+    assert verify_store(case.uri).problems == ()
 
 
 def test_readers_go_on_through_updates_and_compactions(case: Case) -> None:

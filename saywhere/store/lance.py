@@ -111,7 +111,7 @@ class LanceStore:
     def vectors(self) -> Iterator[tuple[list[str], FloatArray]]:
         """All vectors, block by block: n image ids and (n, d) float32.
 
-        Only under the lock of a build: a rebuild by others would cut it short.
+        A rebuild by others may cut it short: hold the lock of a build, or be ready to start again.
 
         Raises:
             InputError: an index that cannot be read.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.store import Row, StoreInfo, check_vectors, index_folder
 from saywhere.store.changes import is_unchanged
+from saywhere.store.generations import read_manifest
 from saywhere.store.lance import LanceStore
 
 _NAMED = 5  # examples a problem names
@@ -42,6 +44,15 @@ def verify_store(uri: str, *, content: bool = False) -> Verification:
         InputError: ``uri`` names no folder, or an unknown scheme.
     """
     folder = index_folder(uri)
+    while True:
+        current = _generation(folder)
+        found = _look(folder, content)
+        # A rebuild that swept the table away in the middle of it is no damage.
+        if not found.problems or _generation(folder) == current:
+            return found
+
+
+def _look(folder: str, content: bool) -> Verification:
     try:
         store = LanceStore(folder)
         info, rows = store.info(), store.rows()
@@ -50,6 +61,13 @@ def verify_store(uri: str, *, content: bool = False) -> Verification:
         return Verification(None, (str(error),))
     missing, changed = _files(rows, content)
     return Verification(info, problems, missing, changed)
+
+
+def _generation(folder: str) -> str:
+    try:
+        return read_manifest(Path(folder).absolute()).generation
+    except (InputError, IndexMismatchError):
+        return ""
 
 
 def _duplicates(rows: Sequence[Row]) -> list[str]:
