@@ -246,7 +246,7 @@ def test_a_link_in_the_folder_is_held_to_the_hash(saved: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "format 99, this version reads 2; train anew or install the version"),
+        ({"format": 99}, "format 99, this version reads 1; train anew or install the version"),
         ({"format": "2"}, "format '2'"),
         ({"files": []}, "does not hold together"),
         ({"surplus": 1}, "does not hold together"),
