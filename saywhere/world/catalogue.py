@@ -1,7 +1,7 @@
 """What places are made of: every attribute's values, their colours and how people word them.
 
-``caption`` wordings are an annotator's; ``query`` wordings are an operator's and share few words
-with them. A query wording never says where in the picture something is.
+``caption`` wordings are an annotator's; ``query`` wordings are an operator's: shorter, plainer,
+with synonyms of their own. A query wording never says where in the picture something is.
 """
 
 from __future__ import annotations
@@ -28,38 +28,39 @@ def _w(caption: str, query: str, near: str = "") -> Wording:
 
 
 SHAPES: dict[str, Wording] = {
-    "slab": _w("long straight building|bar-shaped building", "single long block|elongated hall"),
-    "l": _w(
-        "L-shaped building|building bent into an L", "elbow-shaped block|two-wing angled house"
+    "slab": _w(
+        "long straight building|bar-shaped building", "long straight block|long narrow building"
     ),
-    "u": _w(
-        "U-shaped building|building bent into a U", "horseshoe-like block|three-wing open house"
-    ),
-    "t": _w("T-shaped building|building laid out as a T", "block with one stem wing|T plan hall"),
-    "h": _w(
-        "H-shaped building|building laid out as an H", "two bars joined by a link|H plan house"
-    ),
+    "l": _w("L-shaped building|building bent into an L", "L-shaped block|L shape building"),
+    "u": _w("U-shaped building|building bent into a U", "U-shaped block|U shape building"),
+    "t": _w("T-shaped building|building laid out as a T", "T-shaped block|T shape building"),
+    "h": _w("H-shaped building|building laid out as an H", "H-shaped block|H shape building"),
     "cross": _w(
-        "cross-shaped building|building in the form of a plus", "four-armed block|cross plan"
+        "cross-shaped building|building in the form of a plus",
+        "cross-shaped block|plus shape building",
     ),
     "court": _w(
         "square courtyard building|building closed around a courtyard",
-        "hollow square block|four-winged quadrangle",
+        "square block with inner courtyard|building round a courtyard",
     ),
     "comb": _w(
         "comb-shaped building with three wings|building with three parallel teeth",
-        "E plan block|hall with three finger wings",
+        "comb-shaped block|building with three wings",
     ),
     "stepped": _w(
         "staggered building of three blocks|building stepped like a diagonal stair",
-        "three offset cubes|zigzag cluster of blocks",
+        "stepped block|three staggered blocks",
     ),
-    "twin": _w("pair of equal square blocks|pair of matching cubes", "twin blocks|double house"),
+    "twin": _w(
+        "pair of equal square blocks|pair of matching cubes",
+        "twin square blocks|two matching blocks",
+    ),
     "ring": _w(
-        "ring-shaped building|circular building with a hole", "doughnut-like block|annular hall"
+        "ring-shaped building|circular building with a hole",
+        "ring-shaped block|round building with a hole",
     ),
-    "round": _w("round building|circular building", "drum-like hall|cylinder-shaped house"),
-    "tower": _w("tall square tower|high-rise tower", "skyscraper|lofty point block"),
+    "round": _w("round building|circular building", "round hall|round block"),
+    "tower": _w("tall square tower|high-rise tower", "tall tower|high-rise"),
 }
 
 ROOF_COLOURS: dict[str, RGB] = {
@@ -74,32 +75,32 @@ ROOF_COLOURS: dict[str, RGB] = {
     "yellow": (222, 190, 84),
 }
 ROOF_COLOUR_WORDS: dict[str, Wording] = {
-    "red": _w("red|deep red", "crimson|brick-red"),
-    "orange": _w("orange|bright orange", "terracotta|amber"),
-    "dark grey": _w("dark grey|dark slate-grey", "charcoal|blackish"),
-    "light grey": _w("light grey|pale grey", "silvery|ash-coloured"),
-    "white": _w("white|bright white", "snow-white|whitish"),
-    "blue": _w("blue|strong blue", "azure|cobalt"),
-    "green": _w("green|copper-green", "verdigris|jade"),
-    "brown": _w("brown|dark brown", "chocolate|umber"),
-    "yellow": _w("yellow|sandy yellow", "mustard|straw-coloured"),
+    "red": _w("red|deep red", "red|dark red"),
+    "orange": _w("orange|bright orange", "orange|terracotta"),
+    "dark grey": _w("dark grey|dark slate-grey", "dark grey|charcoal"),
+    "light grey": _w("light grey|pale grey", "light grey|silver"),
+    "white": _w("white|bright white", "white|bright white"),
+    "blue": _w("blue|strong blue", "blue|bright blue"),
+    "green": _w("green|copper-green", "green|pale green"),
+    "brown": _w("brown|dark brown", "brown|dark brown"),
+    "yellow": _w("yellow|sandy yellow", "yellow|mustard"),
 }
 ROOF_TYPES: dict[str, Wording] = {
-    "flat": _w("flat roof", "level roof|flat deck"),
-    "gable": _w("pitched roof", "sloping ridge roof|saddle roof"),
-    "hip": _w("hipped roof", "four-sided roof|hip roof"),
+    "flat": _w("flat roof", "flat roof"),
+    "gable": _w("pitched roof", "pitched roof|gabled roof"),
+    "hip": _w("hipped roof", "hip roof|hipped roof"),
 }
 # A roof over a round plan has other names for the same three types.
 ROUND_ROOFS: dict[str, Wording] = {
     "flat": ROOF_TYPES["flat"],
-    "gable": _w("conical roof", "cone roof|pointed cap"),
-    "hip": _w("domed roof", "dome|cupola"),
+    "gable": _w("conical roof", "cone roof|pointed roof"),
+    "hip": _w("domed roof", "dome|domed roof"),
 }
 ROOF_EXTRAS: dict[str, Wording] = {
     "none": _w("", ""),
-    "solar": _w("carrying solar panels", "photovoltaics"),
-    "vents": _w("dotted with pale vents", "air units"),
-    "helipad": _w("marked with a helipad", "landing pad"),
+    "solar": _w("carrying solar panels", "solar panels"),
+    "vents": _w("dotted with pale vents", "vents"),
+    "helipad": _w("marked with a helipad", "helipad"),
 }
 
 FACADE_COLOURS: dict[str, RGB] = {
@@ -115,22 +116,22 @@ FACADE_COLOURS: dict[str, RGB] = {
     "green": (104, 146, 108),
 }
 FACADES: dict[str, Wording] = {
-    "brick": _w("red brick", "brickwork|clinker"),
-    "white": _w("white plaster", "whitewashed|chalk-white"),
-    "ochre": _w("ochre plaster", "golden stucco|sunny yellow"),
-    "concrete": _w("grey concrete", "raw cement|cement panels"),
-    "glass": _w("blue glass", "mirrored glazing|curtain-wall glazing"),
-    "timber": _w("brown timber", "wood-clad|wooden planks"),
-    "stone": _w("beige stone", "limestone|sandy ashlar"),
-    "pink": _w("pink plaster", "rose stucco|salmon-coloured"),
-    "metal": _w("black metal", "dark steel panels|anthracite cladding"),
-    "green": _w("green tiled", "sage ceramic|olive tiles"),
+    "brick": _w("red brick", "red brick|brick"),
+    "white": _w("white plaster", "white|white plaster"),
+    "ochre": _w("ochre plaster", "ochre yellow|yellow plaster"),
+    "concrete": _w("grey concrete", "grey concrete|concrete"),
+    "glass": _w("blue glass", "blue glass|glass"),
+    "timber": _w("brown timber", "brown timber|wooden"),
+    "stone": _w("beige stone", "beige stone|sandstone"),
+    "pink": _w("pink plaster", "pink|pink plaster"),
+    "metal": _w("black metal", "black metal|dark metal"),
+    "green": _w("green tiled", "green tiled|green tile"),
 }
 WINDOWS: dict[str, Wording] = {
-    "square": _w("square windows", "boxy windows"),
-    "tall": _w("tall narrow windows", "slit windows"),
-    "ribbon": _w("continuous ribbon windows", "strip glazing"),
-    "arched": _w("arched windows", "round-headed windows"),
+    "square": _w("square windows", "square windows"),
+    "tall": _w("tall narrow windows", "tall narrow windows"),
+    "ribbon": _w("continuous ribbon windows", "ribbon windows"),
+    "arched": _w("arched windows", "arched windows"),
 }
 ACCENT_COLOURS: dict[str, RGB] = {
     "red": (206, 34, 36),
@@ -141,12 +142,12 @@ ACCENT_COLOURS: dict[str, RGB] = {
     "purple": (124, 50, 156),
 }
 ACCENTS: dict[str, Wording] = {
-    "red": _w("red", "scarlet"),
-    "blue": _w("blue", "navy"),
-    "yellow": _w("yellow", "lemon"),
-    "green": _w("green", "emerald"),
-    "white": _w("white", "ivory"),
-    "purple": _w("purple", "violet"),
+    "red": _w("red", "red"),
+    "blue": _w("blue", "blue"),
+    "yellow": _w("yellow", "yellow"),
+    "green": _w("green", "green"),
+    "white": _w("white", "white"),
+    "purple": _w("purple", "purple"),
 }
 
 COVER_COLOURS: dict[str, RGB] = {
@@ -156,10 +157,10 @@ COVER_COLOURS: dict[str, RGB] = {
     "gravel": (160, 146, 130),
 }
 COVERS: dict[str, Wording] = {
-    "lawn": _w("green lawn", "grassy plot"),
-    "dry grass": _w("dry yellowish grass", "parched meadow"),
-    "paving": _w("pale paving", "slab plaza"),
-    "gravel": _w("brownish gravel", "pebble lot"),
+    "lawn": _w("green lawn", "green grass"),
+    "dry grass": _w("dry yellowish grass", "dry grass"),
+    "paving": _w("pale paving", "pale paved plaza"),
+    "gravel": _w("brownish gravel", "gravel ground"),
 }
 TREE_COLOURS: dict[str, RGB] = {
     "leafy": (62, 112, 46),
@@ -168,10 +169,10 @@ TREE_COLOURS: dict[str, RGB] = {
     "blossom": (238, 164, 192),
 }
 TREES: dict[str, Wording] = {
-    "leafy": _w("leafy green trees", "broadleaf greenery"),
-    "conifer": _w("dark conifers", "firs"),
-    "autumn": _w("orange autumn trees", "russet foliage"),
-    "blossom": _w("pink blossoming trees", "cherry bloom"),
+    "leafy": _w("leafy green trees", "green trees"),
+    "conifer": _w("dark conifers", "dark conifers"),
+    "autumn": _w("orange autumn trees", "orange trees"),
+    "blossom": _w("pink blossoming trees", "pink blossom trees"),
 }
 TREE: dict[str, str] = {
     "leafy": "a leafy green tree",
@@ -182,35 +183,37 @@ TREE: dict[str, str] = {
 TREE_ROWS = ("few", "lined", "none")
 FRONT_TREES = ("left", "right", "both", "none")
 SKIES: dict[str, Wording] = {
-    "clear": _w("a clear blue sky", "cloudless day"),
-    "clouds": _w("a blue sky with white clouds", "fluffy clouds"),
-    "overcast": _w("an overcast grey sky", "dull weather"),
-    "evening": _w("an orange evening sky", "dusk light"),
+    "clear": _w("a clear blue sky", "clear sky"),
+    "clouds": _w("a blue sky with white clouds", "white clouds"),
+    "overcast": _w("an overcast grey sky", "grey sky"),
+    "evening": _w("an orange evening sky", "orange evening sky"),
 }
 
 FEATURES: dict[str, Wording] = {
-    "pond": _w("a blue pond", "water basin|small lake", "a blue pond"),
-    "parking": _w("a parking lot full of cars", "parked vehicles|car park", "a row of parked cars"),
-    "fountain": _w("a round paved fountain", "water jet basin", "a round stone fountain"),
-    "playground": _w("a sandy playground", "kids play area", "a playground slide on sand"),
-    "statue": _w("a statue on a round plaza", "monument", "a dark statue on a stone pedestal"),
-    "flowers": _w("colourful flower beds", "blooming borders", "colourful flower beds"),
-    "tennis": _w("a blue tennis court", "racket sports ground", "a blue tennis court with its net"),
-    "basketball": _w("a red basketball court", "hoops", "a red court with basketball hoops"),
-    "pool": _w("a turquoise swimming pool", "bathing pool", "a turquoise swimming pool"),
-    "bus": _w("a yellow bus at a stop", "coach shelter", "a yellow bus beside a red shelter"),
-    "hedges": _w("a clipped hedge garden", "box shrub parterre", "low clipped hedges"),
-    "wood": _w("a dense wood", "thick forest"),
-    "orchard": _w("trees planted in rows", "grove in a grid"),
-    "containers": _w("stacked coloured containers", "freight boxes"),
-    "railway": _w("a railway with a train", "rail tracks"),
-    "solar": _w("a field of solar panels", "photovoltaic farm"),
-    "tank": _w("round white storage tanks", "cylinder silos"),
-    "track": _w("a red oval running track", "athletics ring"),
-    "pitch": _w("a striped football pitch", "soccer ground"),
-    "greenhouse": _w("a row of glass greenhouses", "glazed plant houses"),
-    "plots": _w("striped vegetable plots", "allotment crops"),
-    "sand": _w("sandy building-site heaps", "earthwork mounds"),
+    "pond": _w("a blue pond", "pond|small pond", "a blue pond"),
+    "parking": _w("a parking lot full of cars", "car park|parked cars", "a row of parked cars"),
+    "fountain": _w("a round paved fountain", "fountain", "a round stone fountain"),
+    "playground": _w("a sandy playground", "playground", "a playground slide on sand"),
+    "statue": _w("a statue on a round plaza", "statue", "a dark statue on a stone pedestal"),
+    "flowers": _w("colourful flower beds", "flower beds", "colourful flower beds"),
+    "tennis": _w("a blue tennis court", "tennis court", "a blue tennis court with its net"),
+    "basketball": _w(
+        "a red basketball court", "basketball court", "a red court with basketball hoops"
+    ),
+    "pool": _w("a turquoise swimming pool", "swimming pool", "a turquoise swimming pool"),
+    "bus": _w("a yellow bus at a stop", "bus at a stop", "a yellow bus beside a red shelter"),
+    "hedges": _w("a clipped hedge garden", "clipped hedges", "low clipped hedges"),
+    "wood": _w("a dense wood", "dense trees"),
+    "orchard": _w("trees planted in rows", "orchard in rows"),
+    "containers": _w("stacked coloured containers", "shipping containers"),
+    "railway": _w("a railway with a train", "railway with a train"),
+    "solar": _w("a field of solar panels", "solar field"),
+    "tank": _w("round white storage tanks", "round storage tanks"),
+    "track": _w("a red oval running track", "running track"),
+    "pitch": _w("a striped football pitch", "football pitch"),
+    "greenhouse": _w("a row of glass greenhouses", "greenhouses"),
+    "plots": _w("striped vegetable plots", "vegetable plots"),
+    "sand": _w("sandy building-site heaps", "sand heaps"),
 }
 # What a ground photo can look across: low, or narrow enough to leave the facade visible.
 FRONT_FEATURES = (
