@@ -13,7 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from saywhere.errors import InputError
-from saywhere.products import exact_pairs, float32_error, places_in_groups
+from saywhere.products import (
+    exact_pairs,
+    float32_error,
+    floor_of_kth,
+    pairs_above,
+    places_in_groups,
+)
 from saywhere.types import FloatArray, IntArray
 
 NONE = -1
@@ -81,17 +87,17 @@ def mine_hard_negatives(
     ceiling = np.full(count, np.inf, np.float32)  # the highest similarity that is kept
     if relative_margin > 0:
         positive = exact_pairs(items.texts, items.images, every, every)
-        ceiling = positive - np.float32(relative_margin) * np.abs(positive)
+        np.subtract(positive, relative_margin * np.abs(positive), out=ceiling)
     secret = [_Groups(items.places), _Groups(items.captions)]
+    error = float32_error(items.texts, items.images)
     mined = np.full((count, top_k), NONE, np.int64)
     for start in range(0, count, chunk):
         rows = every[start : start + chunk]
         texts = items.texts[rows]
-        similarity = texts @ items.images.T  # in float32: off by up to ``error``
+        similarity = texts @ items.images.T  # off by up to ``error``
         for groups in secret:
             similarity[groups.pairs(rows)] = -np.inf
-        error = float32_error(texts, items.images)
-        row, column = _possible(similarity, ceiling[rows], error, top_k)
+        row, column = _possible(similarity, ceiling[rows], error[rows], top_k)
         exact = exact_pairs(texts, items.images, row, column)
         kept = exact <= ceiling[rows][row]
         _place(mined[rows[0] : rows[-1] + 1], row[kept], column[kept], exact[kept])
@@ -131,9 +137,8 @@ def _possible(
     # Some of these will turn out to be above the ceiling: look as many places further down.
     unsure = int((similarity > (ceiling - error)[:, None]).sum(1).max(initial=0))
     depth = min(k + unsure, similarity.shape[1])
-    kth = np.partition(similarity, -depth, axis=1)[:, -depth]
-    least = np.maximum(kth - 2 * error, np.finfo(np.float32).min)  # masked pairs stay out
-    return np.nonzero(similarity >= least[:, None])
+    least = floor_of_kth(similarity, depth) - 2 * error
+    return pairs_above(similarity, np.maximum(least, np.finfo(np.float32).min))  # none masked
 
 
 def _place(mined: IntArray, row: IntArray, column: IntArray, exact: FloatArray) -> None:

@@ -9,12 +9,14 @@ float32, and only those that its error bound cannot rule out are scored again in
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from saywhere.types import FloatArray, IntArray
 
-# Components widened at once: bounds the float64 copies to 16 MB a side.
-_WIDE = 1 << 21
+_WIDE = 1 << 21  # components widened at once: bounds a float64 copy to 16 MB
+_PAIRED = 1 << 16  # for single pairs: half a MB a side stays in the cache
 _ROUNDING = 2.0**-24  # unit roundoff of float32
+_GROUPS = 8  # per wanted entry: the best rarely share one
 _TINY = 1e-34  # sums of products below this lose bits at the end of float32's range
 
 
@@ -30,7 +32,7 @@ def exact_scores(queries: FloatArray, vectors: FloatArray) -> FloatArray:
     """
     wide = queries.astype(np.float64)
     scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
-    step = _rows_at_once(vectors)
+    step = max(1, _WIDE // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
         block = vectors[start : start + step].astype(np.float64)
         scores[:, start : start + step] = wide @ block.T
@@ -42,13 +44,34 @@ def exact_pairs(
 ) -> FloatArray:
     """As ``exact_scores``, of m chosen pairs: ``queries[rows]`` by ``vectors[columns]``, (m,)."""
     scores = np.empty(len(rows), np.float32)
-    step = _rows_at_once(vectors)
+    step = max(1, _PAIRED // max(1, vectors.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         left = queries[rows[part]].astype(np.float64)
         right = vectors[columns[part]].astype(np.float64)
         scores[part] = np.einsum("ij,ij->i", left, right)
     return scores
+
+
+def floor_of_kth(scores: FloatArray, k: int) -> FloatArray:
+    """A bound at or a little below the k-th largest of each row: (q,) of ``scores`` (q, n), k <= n.
+
+    The k-th largest of the maxima of groups of columns is such a bound: as many groups hold an
+    entry of that size. Finding it takes a fifth of the time that selecting the k-th takes.
+    """
+    width = scores.shape[1] // (_GROUPS * k)
+    if width > 1:
+        groups = scores.shape[1] // width
+        shape = (len(scores), width, groups)
+        scores = scores[:, : width * groups].reshape(shape).max(axis=1)
+    return np.asarray(np.partition(scores, -k, axis=1)[:, -k])
+
+
+def pairs_above(scores: FloatArray, least: FloatArray) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the entries of ``scores`` (q, n) that reach ``least`` (q,)."""
+    flat = np.flatnonzero(scores >= least[:, None])  # far faster than nonzero of two axes
+    rows = flat // max(1, scores.shape[1])
+    return rows, flat - rows * scores.shape[1]
 
 
 def float32_error(queries: FloatArray, vectors: FloatArray) -> FloatArray:
@@ -115,9 +138,8 @@ class Best:
         error = float32_error(self._queries, vectors)
         bound = self._least
         if self._k < len(vectors):
-            kth = np.partition(approximate, -self._k, axis=1)[:, -self._k]
-            bound = np.maximum(bound, kth - error)
-        return np.nonzero(approximate >= (bound - error)[:, None])
+            bound = np.maximum(bound, floor_of_kth(approximate, self._k) - error)
+        return pairs_above(approximate, bound - error)
 
     def _merge(self, rows: IntArray, positions: IntArray, scores: FloatArray) -> None:
         rows = np.concatenate([self.rows, rows])
@@ -131,11 +153,8 @@ class Best:
         self.rows, self.positions, self.scores = rows[kept], positions[kept], scores[kept]
 
 
-def _squares(vectors: FloatArray) -> FloatArray:
-    """(n,) float64 squared norms, never below the true ones."""
-    squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
-    return squares * (1 + 2 * (vectors.shape[1] + 1) * _ROUNDING)
-
-
-def _rows_at_once(vectors: FloatArray) -> int:
-    return max(1, _WIDE // max(1, vectors.shape[1]))
+def _squares(vectors: FloatArray) -> NDArray[np.float64]:
+    """(n,) squared norms, never below the true ones."""
+    squares: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
+    squares *= 1 + 2 * (vectors.shape[1] + 1) * _ROUNDING
+    return squares
