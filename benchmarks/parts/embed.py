@@ -25,10 +25,14 @@ def run(setting: Setting) -> list[Line]:
     lines = []
     for name, paths in _sets(setting).items():
         for views in (("full",), config.views.test):
-            say(f"embed: {len(paths)} {name}, {len(views)} views")
+            say(f"embed: {len(paths)} {name}, {_counted(views)}")
             count = max(1, len(paths) // len(views))
-            lines += _measure(setting, tower, f"{name}, {len(views)} views", (paths[:count], views))
+            lines += _measure(setting, tower, f"{name}, {_counted(views)}", (paths[:count], views))
     return lines
+
+
+def _counted(views: Sequence[str]) -> str:
+    return f"{len(views)} view{'s' if len(views) > 1 else ''} an image"
 
 
 def _sets(setting: Setting) -> dict[str, list[Path]]:
