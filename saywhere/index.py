@@ -35,7 +35,7 @@ from saywhere.store.verify import Verification, verify_store
 from saywhere.store.writer import IndexWriter
 from saywhere.types import Record
 
-SKIP_REMEDY = "or leave bad ones out with --skip-bad"
+SKIP_REMEDY = "--skip-bad leaves out what is bad"
 
 
 @dataclass(frozen=True, slots=True)

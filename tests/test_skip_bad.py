@@ -69,7 +69,7 @@ def test_all_bad_images_are_named_at_once(case: Choosy) -> None:
     with pytest.raises(DatasetError) as error:
         case.skipping(None)
     lines = str(error.value).splitlines()
-    assert lines[0] == f"{case.root}: 25 problems; or leave bad ones out with --skip-bad"
+    assert lines[0] == f"{case.root}: 25 problems; --skip-bad leaves out what is bad"
     assert len(lines) == 22
     assert lines[1] == f"  {case.root}/ground/00.jpg: is bad; export it again"
     assert lines[-1] == "  … and 5 more"
@@ -82,7 +82,7 @@ def test_one_bad_image_is_one_line(case: Choosy) -> None:
         case.skipping(None)
     assert str(error.value) == (
         f"{case.root}: {case.root}/ground/a.jpg: is bad; export it again; "
-        "or leave bad ones out with --skip-bad"
+        "--skip-bad leaves out what is bad"
     )
 
 
@@ -231,7 +231,7 @@ def test_file_names_that_are_not_utf8_are_left_out(small_experts: Path, tmp_path
     common = ["--experts", str(small_experts), "--index", str(tmp_path / "i"), "--threads", "1"]
     done = CliRunner().invoke(commands, ["index", str(root), *common])
     assert isinstance(done.exception, InputError)
-    assert "rename the file; or leave bad ones out with --skip-bad" in str(done.exception)
+    assert "rename the file; --skip-bad leaves out what is bad" in str(done.exception)
     done = CliRunner().invoke(commands, ["index", str(root), *common, "--skip-bad", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["skipped"] == 1
