@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import ImageError, SaywhereError
+from saywhere.errors import ImageError, SaywhereError, printable
 from saywhere.files import hash_bytes, hash_file, hash_text
 from saywhere.images import decode_image, read_content, unreadable
 from saywhere.towers import ImageTower, TextTower, cache_folder
@@ -63,16 +63,20 @@ def image_features(
     requests: Sequence[ImageRequest],
     size: int,
     progress: Progress | None = None,
+    refused: dict[str, str] | None = None,
 ) -> list[FloatArray]:
     """Features of every view of every image.
 
     Args:
         size: the tower's default edge in pixels.
         progress: called with (views done, views to compute) as batches finish.
+        refused: where given, an image that cannot be decoded doesn't stop the others: cause and
+            remedy are put here by its content hash.
 
     Returns:
-        for each request (views, dimension) float32, views in the request's order. A tower of one
-        fixed size sees every view at that size, whatever the view's scale.
+        for each request (views, dimension) float32, views in the request's order; no views for an
+        image in ``refused``. A tower of one fixed size sees every view at that size, whatever the
+        view's scale.
 
     Raises:
         ImageError: an image that cannot be decoded, or that changed since it was hashed; what was
@@ -88,13 +92,14 @@ def image_features(
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
-        with closing(_batches(missing, namespace, size, tower.workers)) as batches:
+        with closing(_batches(missing, namespace, size, refused, tower.workers)) as batches:
             for keys, features in _encoded(tower, batches):
                 cache.store(keys, features)
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
-        return [cache.load(keys) for keys in wanted]
+        sound = [refused is None or r.content_hash not in refused for r in requests]
+        return [cache.load(keys if ok else ()) for keys, ok in zip(wanted, sound, strict=True)]
 
 
 def text_features(
@@ -165,7 +170,11 @@ def _encoded(
 
 
 def _batches(
-    requests: Sequence[ImageRequest], namespace: str, size: int, workers: int
+    requests: Sequence[ImageRequest],
+    namespace: str,
+    size: int,
+    refused: dict[str, str] | None,
+    workers: int,
 ) -> Generator[tuple[list[str], NDArray[np.uint8]], None, None]:
     """Rendered views in batches of one edge and a bounded number of pixels.
 
@@ -179,7 +188,7 @@ def _batches(
         queue = iter(requests)
         while True:
             for request in queue:
-                ahead.append(pool.submit(_rendered, request, namespace, size))
+                ahead.append(pool.submit(_rendered_or_refused, request, namespace, size, refused))
                 if len(ahead) >= decoders + 2:
                     break
             if not ahead:
@@ -191,6 +200,19 @@ def _batches(
                     yield _stacked(waiting.pop(edge))
         for rest in waiting.values():
             yield _stacked(rest)
+
+
+def _rendered_or_refused(
+    request: ImageRequest, namespace: str, size: int, refused: dict[str, str] | None
+) -> _Rendered:
+    try:
+        return _rendered(request, namespace, size)
+    except ImageError as error:
+        if refused is None:
+            raise
+        # Without the name: other files may have the same bytes.
+        refused[request.content_hash] = str(error).removeprefix(printable(f"{request.path}: "))
+        return []
 
 
 def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:
