@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from saywhere.bundle import ExpertSet
-from saywhere.errors import ExpertError
+from saywhere.errors import ExpertError, ImageError, printable
 from saywhere.features import (
     ImageRequest,
     Progress,
@@ -27,10 +27,17 @@ from saywhere.views import FIXED_VIEWS, View
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImages:
-    """Embeddings of images with what the index keeps beside them."""
+    """Embeddings of images with what the index keeps beside them.
+
+    Attributes:
+        embeddings: one vector an image, in the order they were given, without those in ``bad``.
+        content_hashes: of the same images.
+        bad: by image_id, one line about each image that cannot be read or decoded.
+    """
 
     embeddings: Embeddings
     content_hashes: tuple[str, ...]
+    bad: Mapping[str, str] = field(default_factory=dict)
 
 
 def query_views(experts: ExpertSet) -> tuple[View, ...]:
@@ -44,28 +51,55 @@ def embed_images(
     *,
     threads: int = 2,
     progress: Progress | None = None,
+    skip_bad: bool = False,
 ) -> EmbeddedImages:
     """Embed images; one folded vector each.
 
     Where a record knows its platform its gate is one-hot, else the image-side classifier decides.
 
+    Args:
+        skip_bad: embed the other images where some cannot be read or decoded.
+
     Raises:
-        ImageError: an image that cannot be decoded.
+        ImageError: an image that cannot be read or decoded, unless ``skip_bad``.
         ExpertError: the towers are altered, or not those the experts were trained with.
     """
     if experts.folder is not None:
         check_towers(experts.folder)
     tower = open_image_tower(experts, threads)
-    hashes = content_hashes(records)
+    hashes, bad = _content_hashes(records, skip_bad=skip_bad)
+    readable = [record for record in records if record.image_id in hashes]
     views = query_views(experts)
-    requests = [
-        ImageRequest(record.path, digest, views)
-        for record, digest in zip(records, hashes, strict=True)
-    ]
-    features = image_features(tower, requests, experts.config.towers.image.size, progress)
-    vectors = fold_image_features(experts, features, platform_codes(records))
-    ids = tuple(record.image_id for record in records)
-    return EmbeddedImages(Embeddings(ids, vectors, experts.hash), tuple(hashes))
+    requests = [ImageRequest(record.path, hashes[record.image_id], views) for record in readable]
+    refused: dict[str, str] = {}
+    size = experts.config.towers.image.size
+    features = image_features(tower, requests, size, progress, refused if skip_bad else None)
+    bad |= {
+        record.image_id: printable(f"{record.path}: {refused[hashes[record.image_id]]}")
+        for record in readable
+        if hashes[record.image_id] in refused
+    }
+    pairs = zip(readable, features, strict=True)
+    sound = {record: found for record, found in pairs if record.image_id not in bad}
+    vectors = fold_image_features(experts, list(sound.values()), platform_codes(list(sound)))
+    ids = tuple(record.image_id for record in sound)
+    made = Embeddings(ids, vectors, experts.hash)
+    return EmbeddedImages(made, tuple(hashes[image_id] for image_id in ids), bad)
+
+
+def _content_hashes(
+    records: Sequence[Record], *, skip_bad: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Content hashes by image_id; in the second dict a line about each file without one."""
+    hashes, bad = dict[str, str](), dict[str, str]()
+    for record in records:
+        try:
+            hashes[record.image_id] = content_hashes([record])[0]
+        except ImageError as error:
+            if not skip_bad:
+                raise
+            bad[record.image_id] = str(error)
+    return hashes, bad
 
 
 def fold_image_features(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import ImageError, SaywhereError
+from saywhere.errors import ImageError, SaywhereError, printable
 from saywhere.files import hash_bytes, hash_file, hash_text
 from saywhere.images import decode_image, read_content, unreadable
 from saywhere.towers import ImageTower, TextTower, cache_folder
@@ -31,8 +31,7 @@ from saywhere.views import View, render
 Progress = Callable[[int, int], None]  # (done, total)
 _Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
 
-_BATCH_PIXELS = 16 * 224 * 224
-_DECODED_AHEAD = 3
+_BATCH_PIXELS = 4 * 224 * 224  # larger ones are slower: their activations fall out of the caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +63,20 @@ def image_features(
     requests: Sequence[ImageRequest],
     size: int,
     progress: Progress | None = None,
+    refused: dict[str, str] | None = None,
 ) -> list[FloatArray]:
     """Features of every view of every image.
 
     Args:
         size: the tower's default edge in pixels.
         progress: called with (views done, views to compute) as batches finish.
+        refused: where given, an image that cannot be decoded doesn't stop the others: cause and
+            remedy are put here by its content hash.
 
     Returns:
-        for each request (views, dimension) float32, views in the request's order. A tower of one
-        fixed size sees every view at that size, whatever the view's scale.
+        for each request (views, dimension) float32, views in the request's order; no views for an
+        image in ``refused``. A tower of one fixed size sees every view at that size, whatever the
+        view's scale.
 
     Raises:
         ImageError: an image that cannot be decoded, or that changed since it was hashed; what was
@@ -89,13 +92,14 @@ def image_features(
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
-        with closing(_batches(missing, namespace, size)) as batches:
-            for keys, pixels in batches:
-                cache.store(keys, tower.encode(pixels))
+        with closing(_batches(missing, namespace, size, refused, tower.workers)) as batches:
+            for keys, features in _encoded(tower, batches):
+                cache.store(keys, features)
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
-        return [cache.load(keys) for keys in wanted]
+        sound = [refused is None or r.content_hash not in refused for r in requests]
+        return [cache.load(keys if ok else ()) for keys, ok in zip(wanted, sound, strict=True)]
 
 
 def text_features(
@@ -144,21 +148,48 @@ def _missing(
     return missing
 
 
+def _encoded(
+    tower: ImageTower, batches: Iterable[tuple[list[str], NDArray[np.uint8]]]
+) -> Iterator[tuple[list[str], FloatArray]]:
+    """Features of batches in their order, ``tower.workers`` of them computed side by side."""
+    failure = None
+    with ThreadPoolExecutor(tower.workers) as pool:
+        running: deque[tuple[list[str], Future[FloatArray]]] = deque()
+        try:
+            for keys, pixels in batches:
+                running.append((keys, pool.submit(tower.encode, pixels)))
+                if len(running) > tower.workers:  # one waits, so that no worker does
+                    done, features = running.popleft()
+                    yield done, features.result()
+        except ImageError as error:  # what comes before the bad image is not lost
+            failure = error
+        for done, features in running:
+            yield done, features.result()
+    if failure is not None:
+        raise failure
+
+
 def _batches(
-    requests: Sequence[ImageRequest], namespace: str, size: int
+    requests: Sequence[ImageRequest],
+    namespace: str,
+    size: int,
+    refused: dict[str, str] | None,
+    workers: int,
 ) -> Generator[tuple[list[str], NDArray[np.uint8]], None, None]:
     """Rendered views in batches of one edge and a bounded number of pixels.
 
-    A thread decodes and renders ahead of the tower: Pillow releases the interpreter lock.
+    Threads decode and render ahead of the tower's ``workers``: Pillow releases the interpreter
+    lock. They are few, since a large image takes a gigabyte while it is decoded.
     """
     waiting: dict[int, _Rendered] = defaultdict(list)
-    with ThreadPoolExecutor(1) as pool:
+    decoders = 1 + workers // 4
+    with ThreadPoolExecutor(decoders) as pool:
         ahead: deque[Future[_Rendered]] = deque()
         queue = iter(requests)
         while True:
             for request in queue:
-                ahead.append(pool.submit(_rendered, request, namespace, size))
-                if len(ahead) >= _DECODED_AHEAD:
+                ahead.append(pool.submit(_rendered_or_refused, request, namespace, size, refused))
+                if len(ahead) >= decoders + 2:
                     break
             if not ahead:
                 break
@@ -169,6 +200,19 @@ def _batches(
                     yield _stacked(waiting.pop(edge))
         for rest in waiting.values():
             yield _stacked(rest)
+
+
+def _rendered_or_refused(
+    request: ImageRequest, namespace: str, size: int, refused: dict[str, str] | None
+) -> _Rendered:
+    try:
+        return _rendered(request, namespace, size)
+    except ImageError as error:
+        if refused is None:
+            raise
+        # Without the name: other files may have the same bytes.
+        refused[request.content_hash] = str(error).removeprefix(printable(f"{request.path}: "))
+        return []
 
 
 def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:

@@ -12,6 +12,7 @@ from saywhere.data.geotext import VIEW_NAMES
 from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, is_unicode
 from saywhere.errors import InputError
+from saywhere.images import FORMATS, silence_decoders
 from saywhere.types import Dataset, Platform, Record
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-# Decoders are named so that a suffix cannot lead Pillow to one with a larger attack surface.
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _FOLDER_NAMES: Mapping[str, Platform] = {
     "satellite": Platform.SATELLITE,
     "drone": Platform.DRONE,
@@ -77,6 +76,7 @@ def scan_folder(root: Path) -> Scan:
         for name in names
         if not is_unicode(name)
     ]
+    silence_decoders()
     records = tuple(_record(root, name, found[name]) for name in names if is_unicode(name))
     return Scan("folder", root, records, problems=tuple(problems))
 
@@ -161,7 +161,7 @@ def _exif_position(path: Path) -> tuple[float, float] | None:
         with warnings.catch_warnings():
             # Nothing is decoded, so size is no danger, and damaged EXIF is an ordinary answer.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_PILLOW_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 # Image.getexif itself: the PNG class would decode all pixels to look behind them.
                 gps = Image.Image.getexif(image).get_ifd(_GPS_IFD)
         lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "NS")
