@@ -16,6 +16,7 @@ from saywhere.bundle import ExpertSet, load_experts
 from saywhere.embed import EmbeddedImages, embed_images
 from saywhere.errors import ExpertError, IndexMismatchError, InputError, SaywhereError
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.store import (
     SCHEMA_VERSION,
     StoreInfo,
@@ -81,7 +82,9 @@ class Compaction:
     bytes_after: int
 
 
-def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None = None) -> Embedder:
+def embedder(
+    experts: ExpertSet, *, runtime: Runtime | None = None, progress: Progress | None = None
+) -> Embedder:
     """Embeds by ``experts``; features are cached, so what a kill interrupts costs nothing twice.
 
     Raises:
@@ -91,7 +94,7 @@ def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None 
         raise ExpertError("experts without a folder: save them before indexing with them")
 
     def embed(records: Sequence[Record]) -> EmbeddedImages:
-        return embed_images(experts, records, threads=threads, progress=progress)
+        return embed_images(experts, records, runtime=runtime, progress=progress)
 
     return Embedder(experts.hash, str(experts.folder.resolve()), embed)
 

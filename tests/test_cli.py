@@ -219,6 +219,22 @@ def test_an_empty_folder_is_refused(run: Run, small_experts: Path, tmp_path: Pat
     assert not (tmp_path / "i").exists()
 
 
+def test_a_device_that_is_not_there_is_one_line(run: Run, index: Path) -> None:
+    done = run("search", "a red roof", "--index", index, "--device", "cuda", code=2)
+    _refused(done, "device cuda", "pip install onnxruntime-gpu")
+
+
+def test_threads_of_the_configuration_count_unless_a_flag_says_otherwise(
+    run: Run, small_world: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("threads = 300\n")  # refused by its range, so nothing is trained
+    train = ("train", small_world / "geotext/train.json", "--config", settings)
+    _refused(run(*train, code=2), "threads", "300")
+    done = run(*train, "--threads", 3, "--out", small_world, code=2)
+    _refused(done, "no experts")  # one step further: the flag took the place of the file's
+
+
 @pytest.mark.parametrize("kind", ["bomb", "truncated", "text"])
 def test_a_bad_image_stops_indexing_and_leaves_no_index(
     run: Run, small_experts: Path, tmp_path: Path, kind: str

@@ -16,13 +16,13 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
 from saywhere.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from saywhere.hardware import Runtime
 
 
 @click.group()
@@ -111,7 +111,7 @@ def index() -> None:
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @json_option
-@threads_option
+@runtime_options
 def index_add(
     folder: Path,
     experts: Path,
@@ -119,7 +119,7 @@ def index_add(
     rebuild: bool,
     prune: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
 
@@ -133,7 +133,7 @@ def index_add(
     loaded = load(experts, None)
     records = read(folder).records
     with progress_bar("views") as progress:
-        by = embedder(loaded, threads=threads, progress=progress)
+        by = embedder(loaded, runtime=runtime, progress=progress)
         done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune)
     placed = sum(record.lat is not None for record in records)
     if as_json:
@@ -205,7 +205,7 @@ def index_compact(uri: str, as_json: bool) -> None:
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
 @json_option
-@threads_option
+@runtime_options
 def search(
     words: tuple[str, ...],
     count: int,
@@ -213,7 +213,7 @@ def search(
     uri: str,
     experts: Path | None,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Find the images that WORDS describe, best first."""
     from dataclasses import asdict
@@ -229,7 +229,7 @@ def search(
         raise InputError("the description is empty; say what you see, in quotes")
     store = open_store(uri)
     loaded = load_experts(experts or Path(store.info().experts))
-    asked = embed_queries(loaded, [Query("q1", text)], threads=threads)
+    asked = embed_queries(loaded, [Query("q1", text)], runtime=runtime)
     hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
     if as_json:
         print_json({"query": text, "index": uri, "hits": [asdict(hit) for hit in hits]})
