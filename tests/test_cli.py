@@ -65,7 +65,7 @@ def test_help_is_immediate_and_names_every_verb() -> None:
         started = time.perf_counter()
         done = subprocess.run([str(SAYWHERE), "--help"], capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - started)
-    for verb in ("data", "train", "evaluate", "index", "search", "submit", "world"):
+    for verb in ("data", "train", "evaluate", "expert", "index", "search", "submit", "world"):
         assert f"  {verb} " in done.stdout
     # Measured 0.2 s; the best of five keeps a busy machine from failing it.
     assert min(seconds) < 0.4
@@ -156,6 +156,28 @@ def test_training_writes_what_it_was_made_of(small_experts: Path) -> None:
     assert made["versions"]["torch"]
     assert (small_experts / "config.toml").read_text().count("epochs") == 3
     assert len(list((small_experts / "towers").glob("*.onnx"))) == 2
+
+
+def test_experts_are_shown_packed_and_unpacked(
+    run: Run, small_experts: Path, tmp_path: Path
+) -> None:
+    shown = json.loads(run("expert", "show", small_experts, "--json").stdout)
+    trained, frozen = (shown["parameters"][kind]["total"] for kind in ("trained", "frozen"))
+    assert (
+        frozen == 22_565_376 + 3_350_000
+    )  # MiniLM without pooler; EfficientNet without classifier
+    assert shown["trainable_share"] == pytest.approx(trained / (trained + frozen))
+    share = f"{100 * shown['trainable_share']:.1f} %"
+    assert share in run("expert", "show", small_experts).stdout
+    archive = tmp_path / "carried.zip"
+    assert run("expert", "export", small_experts, archive).stdout == f"{archive}\n"
+    there = tmp_path / "there"
+    run("expert", "import", archive, there)
+    again = json.loads(run("expert", "show", there, "--json").stdout)
+    assert again | {"folder": ""} == shown | {"folder": ""}
+    (there / "config.toml").write_text("seed = 5")
+    _refused(run("expert", "show", there, code=2), "config.toml", "altered")
+    _refused(run("expert", "import", there / "config.toml", tmp_path / "x", code=2), "no whole zip")
 
 
 def test_same_seed_gives_the_same_experts(
