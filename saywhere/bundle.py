@@ -16,8 +16,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from saywhere.classify import PlatformClassifier, classifier_from_arrays
 from saywhere.config import Config, FusionMode, dump_config, load_config
 from saywhere.errors import ConfigError, ExpertError, InputError
 from saywhere.expert import Expert, expert_from_arrays
-from saywhere.files import atomic_folder, hash_bytes, hash_file
+from saywhere.files import hash_bytes, hash_file
 from saywhere.fusion import Calibration, neutral
 from saywhere.manifest import (
     BY_NAME,
@@ -101,19 +101,13 @@ class ExpertSet:
 
 
 def save_experts(
-    experts: ExpertSet,
-    folder: Path,
-    towers: Mapping[str, Path],
-    *,
-    overwrite: bool = False,
-    link: bool = True,
+    experts: ExpertSet, folder: Path, towers: Mapping[str, Path], *, overwrite: bool = False
 ) -> Path:
     """Write ``experts`` to ``folder``, whole or not at all.
 
     Args:
         towers: the exported tower files to carry along.
         overwrite: replace experts that are there; anything else in the way is never touched.
-        link: towers may share their bytes with those given, where the disk allows.
 
     Returns:
         ``folder``.
@@ -122,8 +116,21 @@ def save_experts(
         InputError: as ``check_target``, or the place cannot be written to.
     """
     check_target(folder, overwrite=overwrite)
-    with atomic_folder(folder) as temporary:
-        _write(experts, temporary, towers, link=link)
+    target = folder.resolve()  # a link is followed, not replaced
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere."))
+        try:
+            temporary.chmod(0o755)  # mkdtemp makes folders private; artefacts are for the team
+            _write(experts, temporary, towers)
+            _swap(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); "
+            "check its folder's rights and free space, or choose another --out"
+        ) from None
     return folder
 
 
@@ -189,7 +196,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         )
 
 
-def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path], *, link: bool) -> None:
+def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None:
     """All files into a folder of our own; the manifest last."""
     from safetensors.numpy import save_file
 
@@ -200,7 +207,7 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path], *, link
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
     (folder / TOWERS_FOLDER).mkdir()
     for path in towers.values():
-        _carry(path, folder / TOWERS_FOLDER / path.name, link=link)
+        _link_or_copy(path, folder / TOWERS_FOLDER / path.name)
     manifest = Manifest(
         format=FORMAT,
         hash=experts.hash,
@@ -212,6 +219,21 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path], *, link
         provenance=dict(experts.provenance),
     )
     write_manifest(folder, manifest)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Put ``temporary`` in the place of ``target``; if that fails, the old folder is put back."""
+    if not target.exists():
+        temporary.replace(target)
+        return
+    retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere.old."))
+    target.replace(retired)
+    try:
+        temporary.replace(target)
+    except BaseException:
+        retired.replace(target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
@@ -262,12 +284,11 @@ def _classifier(arrays: Mapping[str, FloatArray], prefix: str) -> PlatformClassi
     return classifier_from_arrays(own) if own else None
 
 
-def _carry(source: Path, target: Path, *, link: bool) -> None:
-    if link:
-        with suppress(OSError):  # another disk, or a file system without hard links
-            os.link(source, target)
-            return
-    shutil.copyfile(source, target)
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def _packed(arrays: Mapping[str, FloatArray]) -> Iterator[bytes]:

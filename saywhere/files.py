@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,45 +44,6 @@ def _settle(temporary: Path, path: Path) -> None:
         os.fsync(handle.fileno())
     temporary.chmod(0o644)  # mkstemp makes files private; artefacts are for the whole team
     temporary.replace(path)
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its place when the block ends well.
-
-    Otherwise it vanishes and ``target`` is as before. A link is followed, not replaced. Whether a
-    folder that is there may be replaced is for the caller to check.
-
-    Raises:
-        InputError: the place cannot be written to, by us or by the block (an OSError of its own).
-    """
-    real = target.resolve()
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=real.parent, prefix=".saywhere."))
-        try:
-            temporary.chmod(0o755)  # mkdtemp makes folders private; artefacts are for the team
-            yield temporary
-            _swap(temporary, real)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise _unwritable(target, error) from None
-
-
-def _swap(temporary: Path, target: Path) -> None:
-    """Put ``temporary`` in the place of ``target``; if that fails, the old folder is put back."""
-    if not target.exists():
-        temporary.replace(target)
-        return
-    retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere.old."))
-    target.replace(retired)
-    try:
-        temporary.replace(target)
-    except BaseException:
-        retired.replace(target)
-        raise
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

@@ -15,12 +15,13 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from saywhere.bundle import ExpertSet, check_target, load_experts, save_experts
-from saywhere.errors import ExpertError, InputError
-from saywhere.files import atomic_folder, atomic_path
+from saywhere.errors import ExpertError, InputError, TowerError
+from saywhere.files import atomic_path
 from saywhere.manifest import (
     BY_NAME,
     CONFIG_FILE,
@@ -87,8 +88,13 @@ def export_folder(source: Path, out: Path, *, overwrite: bool = False) -> Path:
     """
     check_target(out, overwrite=overwrite)
     experts, towers = check_whole(source)
-    paths = {side: path for side, (path, _) in towers.items()}
-    return save_experts(experts, out, paths, overwrite=overwrite, link=False)
+    with _folder_beside(out) as temporary:
+        # Copied first: what ``save_experts`` links to is then nobody else's.
+        copies = {
+            side: Path(shutil.copyfile(path, temporary / path.name))
+            for side, (path, _) in towers.items()
+        }
+        return save_experts(experts, out, copies, overwrite=overwrite)
 
 
 def export_archive(source: Path, out: Path, *, overwrite: bool = False) -> Path:
@@ -105,16 +111,10 @@ def export_archive(source: Path, out: Path, *, overwrite: bool = False) -> Path:
         raise InputError(f"{out}: is already there; add --overwrite or choose another place")
     experts, towers = check_whole(source)
     paths = {side: path for side, (path, _) in towers.items()}
-    with atomic_path(out) as temporary:
-        try:
-            with tempfile.TemporaryDirectory(dir=out.parent, prefix=".saywhere.") as name:
-                folder = save_experts(experts, Path(name) / _ARCHIVE_ROOT, paths)
-                _pack(folder, temporary)
-        except OSError as error:
-            raise InputError(
-                f"{out}: cannot be written ({error.strerror or error}); check its folder's rights "
-                "and free space, or choose another place"
-            ) from None
+    with _folder_beside(out) as temporary:
+        folder = save_experts(experts, temporary / _ARCHIVE_ROOT, paths)
+        with atomic_path(out) as unfinished:
+            _pack(folder, unfinished)
     return out
 
 
@@ -140,9 +140,10 @@ def import_archive(
     try:
         with zipfile.ZipFile(archive) as opened:
             members = _members(archive, opened, most_bytes)
-            with atomic_folder(out) as folder:
-                _unpack(archive, opened, members, folder)
-                _check_unpacked(archive, folder)
+            with _folder_beside(out) as temporary:
+                _unpack(archive, opened, members, temporary)
+                experts, towers = _check_unpacked(archive, temporary)
+                save_experts(experts, out, towers, overwrite=overwrite)
     except OSError as error:
         raise InputError(
             f"{archive}: cannot be read ({error.strerror or error}); check path and rights"
@@ -152,6 +153,21 @@ def import_archive(
             raise
         raise _broken(archive, error) from None
     return out
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """A folder on the disk of ``out`` that goes with the block; a full disk is one line."""
+    place = out.resolve().parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=".saywhere.") as name:
+            yield Path(name)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); "
+            "check its folder's rights and free space, or choose another place"
+        ) from None
 
 
 def _pack(folder: Path, target: Path) -> None:
@@ -230,11 +246,11 @@ def _unpack(
                 raise _broken(archive, error) from None
 
 
-def _check_unpacked(archive: Path, folder: Path) -> None:
-    """Everything is there, in the folder itself, and unaltered."""
+def _check_unpacked(archive: Path, folder: Path) -> tuple[ExpertSet, dict[str, Path]]:
+    """The experts and their towers' files, if all is there, in the folder itself, and unaltered."""
     try:
-        _, towers = check_whole(folder)
-    except ExpertError as error:
+        experts, towers = check_whole(folder)
+    except (ExpertError, TowerError) as error:
         cause = str(error).replace(f"{folder}/", "").replace(str(folder), "the experts")
         raise ExpertError(
             f"{archive}: {cause.rsplit(';', 1)[0]}; copy the archive again, or export it anew"
@@ -242,6 +258,7 @@ def _check_unpacked(archive: Path, folder: Path) -> None:
     for side, (path, _) in towers.items():
         if path.parent != folder / TOWERS_FOLDER:
             raise ExpertError(f"{archive}: lacks the {side} tower; export it anew")
+    return experts, {side: path for side, (path, _) in towers.items()}
 
 
 def _broken(archive: Path, error: Exception) -> InputError:

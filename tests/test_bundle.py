@@ -328,7 +328,7 @@ def test_an_empty_folder_and_a_link_to_one_are_filled(tmp_path: Path) -> None:
     assert load_experts(real).hash == load_experts(link).hash == make_experts().hash
 
 
-@pytest.mark.parametrize("step", ["write_manifest", "_carry", "hash_file"])
+@pytest.mark.parametrize("step", ["write_manifest", "_link_or_copy", "hash_file"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_midway_leaves_the_old_experts(
     saved: Path,
