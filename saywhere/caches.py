@@ -5,10 +5,11 @@ Everything in them can be made again, at the price of time; see ``features`` and
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,8 @@ class CacheFile:
         tower: name of the tower that made it; None where the tower is not cached, or unreadable.
         bytes: on disk, SQLite's log included.
         rows: feature vectors in it; None for other kinds, and where it cannot be read.
-        used: when it was last read or written, seconds since 1970.
+        used: when it was last read or written, as far as the disk records reading; seconds since
+            1970.
         problem: why it cannot be used; empty where it can.
     """
 
@@ -59,7 +61,7 @@ class Cleared:
 
 def list_caches() -> list[CacheFile]:
     """Every cache, towers first; leaves the caches as they are."""
-    folder = cache_folder()
+    folder = cache_folder().absolute()
     towers = [_tower(path) for path in sorted((folder / "towers").glob("*.onnx"))]
     names = {fingerprint: file.tower for file, fingerprint in towers if fingerprint}
     features = [
@@ -98,8 +100,9 @@ def _tower(path: Path) -> tuple[CacheFile, str | None]:
     """The file and its fingerprint."""
     size, used = _size_and_time(path)
     try:
-        metadata = read_onnx(path).metadata
-    except TowerError as error:
+        with _unread(path):
+            metadata = read_onnx(path).metadata
+    except (OSError, TowerError) as error:
         return CacheFile("tower", path, None, size, None, used, str(error)), None
     return CacheFile("tower", path, metadata.get("name"), size, None, used), metadata.get(
         "fingerprint"
@@ -110,13 +113,13 @@ def _features(path: Path, tower: str | None) -> CacheFile:
     size, used = _size_and_time(path)
     rows, problem = None, ""
     try:
-        # Read-only: looking must neither create a cache nor wait for one that is being written.
-        with closing(
-            sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)
-        ) as connection:
+        # Writable but never made: a read-only connection would leave its log and index behind.
+        address = f"{path.as_uri()}?mode=rw"
+        with _unread(path), closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
             (rows,) = connection.execute("SELECT count(*) FROM features").fetchone()
-    except sqlite3.Error as error:
-        problem = f"{path}: the feature cache cannot be read ({error}); delete the file"
+    except (OSError, sqlite3.Error) as error:
+        if "locked" not in str(error):  # else another process is at work in it, and it is whole
+            problem = f"{path}: the feature cache cannot be read ({error}); delete the file"
     return CacheFile("features", path, tower, size, rows, used, problem)
 
 
@@ -136,6 +139,18 @@ def _size_and_time(path: Path) -> tuple[int, float]:
             size += status.st_size
             used = max(used, status.st_mtime, status.st_atime)
     return size, used
+
+
+@contextmanager
+def _unread(path: Path) -> Iterator[None]:
+    """Looking at a cache is not using it: its access time is put back."""
+    before = path.stat()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # not ours, or gone
+            if path.stat().st_mtime_ns == before.st_mtime_ns:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def _with_sidecars(path: Path) -> list[Path]:

@@ -166,12 +166,12 @@ def compact_index(uri: str) -> Compaction:
             read or written; the index stays as it was.
         IndexMismatchError: an index of a later schema.
     """
-    size = _folder_size(uri)
+    size = index_bytes(uri)
     info = open_store(uri).info()  # asked first: taking a folder for writing would make it
     with open_writer(uri) as writer:
         made = writer.info() or info
         count = writer.write(made, {row.image_id: row for row in writer.rows()}).count
-    return Compaction(count, size, _folder_size(uri))
+    return Compaction(count, size, index_bytes(uri))
 
 
 def verify_index(uri: str, *, experts: Path | None = None, content: bool = False) -> Verification:
@@ -224,7 +224,8 @@ def _apply(
     return writer.write(replace(target, dimension=vectors.shape[1]), changes.kept, rows, vectors)
 
 
-def _folder_size(uri: str) -> int:
+def index_bytes(uri: str) -> int:
+    """Size on disk of the index at ``uri``, with what updates left."""
     size = 0
     for path in Path(index_folder(uri)).rglob("*"):
         with suppress(FileNotFoundError):  # another build sweeps

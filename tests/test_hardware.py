@@ -21,10 +21,9 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cores: int, quota: str | None) -> None:
     """A machine of ``cores`` whose container says ``quota`` in cpu.max."""
-    path = tmp_path / "cpu.max"
     if quota is not None:
-        path.write_text(f"{quota}\n")
-    monkeypatch.setattr(hardware, "_CPU_QUOTA", path)
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cores)))
 
 
@@ -50,6 +49,28 @@ def test_large_machines_are_not_filled(monkeypatch: pytest.MonkeyPatch, tmp_path
     machine(monkeypatch, tmp_path, 128, None)
     assert usable_cores() == 128
     assert default_threads() == MOST_THREADS
+
+
+def test_what_linux_says_of_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "_PROC", tmp_path)
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    assert hardware.cpu_flags() == frozenset()
+    assert hardware.memory_bytes() == (0, 0)
+    assert hardware.filesystem_type(tmp_path) == ""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2\n\nprocessor\t: 1\n")
+    (tmp_path / "meminfo").write_text("MemTotal: 8000 kB\nMemFree: 1 kB\nMemAvailable: 6000 kB\n")
+    (tmp_path / "mounts").write_text(
+        "/dev/a / ext4 rw 0 0\nhost:/x /mnt nfs4 rw 0 0\n"
+        "/dev/b /mnt/local\\040disk xfs rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n"
+    )
+    assert hardware.cpu_flags() == {"fpu", "avx2"}
+    assert hardware.memory_bytes() == (8_192_000, 6_144_000)
+    (tmp_path / "memory.max").write_text("5000000\n")
+    (tmp_path / "memory.current").write_text("4000000\n")
+    assert hardware.memory_bytes() == (5_000_000, 1_000_000)
+    for path, kind in [("/", "ext4"), ("/mntx/a", "ext4"), ("/mnt/a", "tmpfs"),
+                       ("/mnt/local disk/a/b", "xfs")]:  # fmt: skip
+        assert hardware.filesystem_type(Path(path)) == kind
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,14 @@ def test_carried_experts_search_without_torch_as_they_do_with_it(
         [hit["score"] for hit in with_torch], abs=1e-5
     )
     assert (with_torch[0]["lat"], with_torch[0]["path"]) == (without[0]["lat"], without[0]["path"])
+    examined = json.loads(
+        base("saywhere", "doctor", "--experts", there, "--index", uri, "--json").stdout
+    )
+    assert examined["sound"]
+    found = {check["name"]: check for check in examined["checks"]}
+    assert found["torch"]["found"] == "not installed"
+    assert found["torch"]["remedy"] == "pip install 'saywhere[train]'"
+    assert found[str(uri)]["status"] == found[str(there)]["status"] == "ok"
     shown = json.loads(base("saywhere", "expert", "show", there, "--json").stdout)
     assert shown["portable"]
     assert shown["hash"] == json.loads((small_experts / "experts.json").read_text())["hash"]
