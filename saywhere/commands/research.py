@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from saywhere.commands.console import (
     MODES,
@@ -18,13 +20,14 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from saywhere.config import FusionMode
+    from saywhere.hardware import Runtime
 
 
 @click.command()
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds between checkpoints; 0: every epoch.",
 )
-@threads_option
+@runtime_options
 def train(
     path: Path,
     out: Path,
@@ -55,7 +58,7 @@ def train(
     overwrite: bool,
     fresh: bool,
     every: float,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Train experts on the captioned images of PATH (a GeoText JSON file).
 
@@ -68,13 +71,17 @@ def train(
     from saywhere.manifest import training_of
     from saywhere.towers import image_tower, text_tower
 
-    more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
+    more = [f"seed={seed}"] if seed is not None else []
+    source = click.get_current_context().get_parameter_source("threads")
+    if source is not ParameterSource.DEFAULT:  # else the configuration decides
+        more.append(f"threads={runtime.threads}")
     config = load_config(preset, config_path, [*overrides, *more])
     dataset = read(path)
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
         raise MissingExtraError("train", "train", error.name or "torch") from None
+    runtime = replace(runtime, threads=config.threads)
     with open_work(out, say, every=every) as work:
         if fresh:
             work.clear()
@@ -82,10 +89,10 @@ def train(
         check_target(out, overwrite=overwrite)
         say("towers: loading; the first time they are exported to ONNX")
         towers = (
-            image_tower(config.towers.image, threads=threads),
-            text_tower(config.towers.text, threads=threads),
+            image_tower(config.towers.image, runtime=runtime),
+            text_tower(config.towers.text, runtime=runtime),
         )
-        with progress_bar("views", threads) as progress:
+        with progress_bar("views", runtime.threads) as progress:
             experts = train_experts(dataset, config, towers, say, progress, work)
         paths = {"image": towers[0].path, "text": towers[1].path}
         save_experts(experts, out, paths, overwrite=overwrite)
@@ -112,7 +119,7 @@ def train(
 @click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
 @click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
 @json_option
-@threads_option
+@runtime_options
 def evaluate(
     path: Path,
     experts: Path,
@@ -123,7 +130,7 @@ def evaluate(
     out: Path | None,
     every_row: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers."""
     from saywhere.data import read
@@ -133,13 +140,13 @@ def evaluate(
 
     loaded = load(experts, fusion)
     task = make_task(read(path), truth)
-    with progress_bar("views", threads) as progress:
+    with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
             task,
             platforms_unknown=unknown_platforms,
             protocol="official" if protocol == "official" else "saywhere",
-            threads=threads,
+            runtime=runtime,
             progress=progress,
         )
     if out is not None:
@@ -162,7 +169,7 @@ def evaluate(
 @click.option("--check", type=PATH, help="Validate a submission .txt or .zip instead.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
-@threads_option
+@runtime_options
 def submit(
     queries: Path | None,
     images: Path | None,
@@ -170,7 +177,7 @@ def submit(
     check: Path | None,
     experts: Path,
     fusion: FusionMode | None,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Write a Track 4 submission, or check anybody's."""
     from saywhere.data.folder import read_folder
@@ -190,8 +197,8 @@ def submit(
     from saywhere.submit import submit as run
 
     loaded = load(experts, fusion)
-    with progress_bar("views", threads) as progress:
-        zipped = run(loaded, asked, records, out, threads=threads, progress=progress)
+    with progress_bar("views", runtime.threads) as progress:
+        zipped = run(loaded, asked, records, out, runtime=runtime, progress=progress)
     say(f"{len(asked)} queries answered")
     click.echo(out)
     click.echo(zipped)
