@@ -6,6 +6,7 @@ touches torch. Our own errors become one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -22,6 +23,10 @@ from saywhere.errors import SaywhereError
 
 def main() -> NoReturn:
     """Entry point: runs the verb and turns errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Paths need not be Unicode; escaped so, JSON that holds one is still JSON.
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands(standalone_mode=False)
     except SaywhereError as error:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,8 +108,9 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
 
 def _decode(content: bytes, name: str, max_pixels: int) -> Image:
     import PIL.Image
+    from PIL import _imaging
 
-    silence_decoders()
+    silence(_imaging)
     image: Image = PIL.Image.open(BytesIO(content), formats=FORMATS)
     _check_cost(image, content, name, max_pixels)
     if image.format in ("JPEG", "MPO"):
@@ -202,21 +204,21 @@ def _stretch(values: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 @cache
-def silence_decoders() -> None:
-    """Once for the process: what Pillow, its libtiff and GDAL would write to stderr.
+def silence(module: ModuleType) -> None:
+    """Once for the process: keep a decoder's log and its libtiff from writing to stderr.
 
-    The errors they raise say as much. An application's own logging still gets its records.
+    The errors they raise say as much. An application's own logging still gets the records.
+
+    Args:
+        module: a compiled module of the decoder's package, linked to its libtiff.
     """
     import ctypes
 
-    from PIL import _imaging
-
-    # Without any handler, Python writes a record of that level to stderr.
-    for name in ("PIL", "rasterio"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
+    # Without any handler, Python writes warnings and errors to stderr.
+    logging.getLogger(module.__name__.partition(".")[0]).addHandler(logging.NullHandler())
     # libtiff writes there itself. Looked up through what links it: the library's own name has a
-    # hash in Pillow's wheels.
-    libraries = ctypes.CDLL(_imaging.__file__)
+    # hash in the wheels.
+    libraries = ctypes.CDLL(module.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         with suppress(AttributeError):  # linked statically, or without libtiff
             getattr(libraries, name)(None)

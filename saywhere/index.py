@@ -159,29 +159,16 @@ def update_index(
                 f"{str(root)!r}; mount or restore what is missing, or drop them with --prune"
             )
         embedded = by.embed([p.record for p in changes.pending]) if changes.pending else None
-        bad = tuple(embedded.bad.values()) if embedded else ()
-        if embedded and bad:
-            changes = changes.without(embedded.bad, prune=prune)
+        bad = embedded.bad if embedded else {}
         if bad and skipped is None:
-            raise DatasetError(root, bad, SKIP_REMEDY)
+            raise DatasetError(root, tuple(bad.values()), SKIP_REMEDY)
+        left_out = (*(skipped or ()), *bad.values())
+        changes = changes.without(bad, prune=prune)
         if not changes.kept and not changes.pending:
-            raise DatasetError(root, (*(skipped or ()), *bad))
+            raise DatasetError(root, left_out)
         target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()))
         info = _apply(writer, before, changes, embedded, target)
-    fresh = changes.added + changes.changed
-    return IndexReport(
-        count=info.count,
-        added=changes.added,
-        changed=changes.changed,
-        deleted=len(changes.deleted),
-        unchanged=info.count - fresh,
-        embedded=len(changes.pending),
-        unreachable=len(changes.unreachable),
-        with_coordinates=changes.with_coordinates,
-        skipped=(*(skipped or ()), *bad),
-        seconds=time.perf_counter() - started,
-        expert_hash=info.expert_hash,
-    )
+    return _report(info, changes, left_out, time.perf_counter() - started)
 
 
 def compact_index(uri: str) -> Compaction:
@@ -221,6 +208,24 @@ def verify_index(uri: str, *, experts: Path | None = None, content: bool = False
     except SaywhereError as error:
         return replace(found, problems=(*found.problems, str(error)))
     return found
+
+
+def _report(
+    info: StoreInfo, changes: Changes, skipped: tuple[str, ...], seconds: float
+) -> IndexReport:
+    return IndexReport(
+        count=info.count,
+        added=changes.added,
+        changed=changes.changed,
+        deleted=len(changes.deleted),
+        unchanged=info.count - changes.added - changes.changed,
+        embedded=len(changes.pending),
+        unreachable=len(changes.unreachable),
+        with_coordinates=changes.with_coordinates,
+        skipped=skipped,
+        seconds=seconds,
+        expert_hash=info.expert_hash,
+    )
 
 
 def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None:

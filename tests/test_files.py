@@ -72,6 +72,16 @@ def test_the_old_file_stays_until_the_block_ends(tmp_path: Path) -> None:
     assert path.read_text() == "new"
 
 
+def test_a_reader_of_the_old_file_never_sees_half_of_the_new(tmp_path: Path) -> None:
+    """A file that is written in place changes under whoever reads it, and a kill leaves half."""
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new and longer")
+        assert reader.read() == "old"
+    assert path.read_text() == "new and longer"
+
+
 def test_places_that_cannot_be_written_are_our_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()

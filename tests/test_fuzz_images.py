@@ -86,6 +86,11 @@ def folder(cases: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def remarks(text: str) -> list[str]:
+    """Lines on stderr, without those that tell a slow machine's progress."""
+    return [line for line in text.splitlines() if not line.startswith(("views: ", "images: "))]
+
+
 class Tower:
     """Real decoding, views and cache; a tower that costs nothing in place of the real one."""
 
@@ -124,7 +129,7 @@ def test_the_whole_folder_is_read_and_indexed(
     assert strict.code == 2
     assert_clear(strict.err.removeprefix("saywhere: "), str(folder))
     assert "--skip-bad" in strict.err.split("\n", maxsplit=1)[0]
-    with within(60):
+    with within(30):
         done = command(*arguments, "--skip-bad", "--json")
     assert done.code == 0, done.err
     report = json.loads(done.out)
@@ -132,7 +137,7 @@ def test_the_whole_folder_is_read_and_indexed(
     assert len(lines) == report["skipped"] == len(set(lines))
     assert report["images"] + report["skipped"] == COUNT + READABLE_NAMES + OTHER_ENCODINGS
     assert report["images"] >= COUNT / 4 + SOUND_NAMES
-    assert len(done.err.splitlines()) == len(lines) + 1, "a warning among the remarks"
+    assert len(remarks(done.err)) == len(lines) + 1, "a warning among the remarks"
     assert capfd.readouterr() == ("", "")
     again = json.loads(command(*arguments, "--skip-bad", "--json").out)
     assert (again["added"], again["unchanged"]) == (0, report["images"])
@@ -144,11 +149,11 @@ def test_the_whole_folder_is_inspected(folder: Path, tmp_path: Path) -> None:
     arguments = ("data", "inspect", folder, "--skip-bad", "--decode", "--json",
                  "--sheet", tmp_path / "sheet.png")  # fmt: skip
     done = subprocess.run(
-        [saywhere, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [saywhere, *arguments], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    kinds = Counter(line.partition(":")[0] for line in done.stderr.splitlines())
+    kinds = Counter(line.partition(":")[0] for line in remarks(done.stderr))
     assert kinds == {
         "left out": OTHER_ENCODINGS,
         "undecodable": len(found["undecodable"]),

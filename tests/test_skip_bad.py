@@ -219,6 +219,15 @@ def test_the_command_line_skips_and_counts(small_experts: Path, tmp_path: Path) 
         assert sum(f"{root}/{name}: " in line and remedy in line for line in lines) == 1
 
 
+def test_a_link_to_a_name_that_is_not_utf8_is_indexed_as_the_link(case: Choosy) -> None:
+    target = case.root.parent / os.fsdecode(b"caf\xe9.jpg")
+    put(target, "far")
+    (case.root / "near.jpg").symlink_to(target)
+    assert counts(case.skipping()) == (1, 0, 0, 6, 1)
+    assert case.held()["near.jpg"].path == str(case.root / "near.jpg")
+    assert counts(case.skipping()) == (0, 0, 0, 7, 0)
+
+
 def test_file_names_that_are_not_utf8_are_left_out(small_experts: Path, tmp_path: Path) -> None:
     from click.testing import CliRunner
 

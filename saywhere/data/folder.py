@@ -12,7 +12,7 @@ from saywhere.data.geotext import VIEW_NAMES
 from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, is_unicode
 from saywhere.errors import InputError
-from saywhere.images import FORMATS, silence_decoders
+from saywhere.images import FORMATS, silence
 from saywhere.types import Dataset, Platform, Record
 
 if TYPE_CHECKING:
@@ -76,7 +76,6 @@ def scan_folder(root: Path) -> Scan:
         for name in names
         if not is_unicode(name)
     ]
-    silence_decoders()
     records = tuple(_record(root, name, found[name]) for name in names if is_unicode(name))
     return Scan("folder", root, records, problems=tuple(problems))
 
@@ -127,9 +126,11 @@ def _platform(root: Path, image_id: str) -> Platform | None:
 def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
     """Whether a TIFF is georeferenced, and the (lat, lon) of its centre in WGS84 degrees."""
     import rasterio
+    import rasterio._base
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.warp import transform
 
+    silence(rasterio._base)
     try:
         with warnings.catch_warnings():
             # No position is an ordinary answer here.
@@ -155,8 +156,9 @@ def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float
 
 def _exif_position(path: Path) -> tuple[float, float] | None:
     """(lat, lon) of the camera in WGS84 degrees by the GPS tags of EXIF, None without them."""
-    from PIL import Image
+    from PIL import Image, _imaging
 
+    silence(_imaging)
     try:
         with warnings.catch_warnings():
             # Nothing is decoded, so size is no danger, and damaged EXIF is an ordinary answer.

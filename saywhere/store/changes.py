@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from saywhere.data.source import is_unicode
 from saywhere.errors import InputError
 from saywhere.files import hash_file
 from saywhere.store import Row
@@ -158,9 +159,11 @@ def is_unchanged(row: Row, *, content: bool) -> bool:
 
 
 def _row(record: Record, stamp: _Stamp, content_hash: str) -> Row:
+    real = str(record.path.resolve())
     return Row(
         image_id=record.image_id,
-        path=str(record.path.resolve()),
+        # A link may lead to a name that no store can hold.
+        path=real if is_unicode(real) else str(record.path.absolute()),
         content_hash=content_hash,
         platform=record.platform,
         place_id=record.place_id,

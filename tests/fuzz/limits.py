@@ -19,20 +19,24 @@ SEED = int(os.environ.get("SAYWHERE_FUZZ_SEED", "0"))
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fails a block that takes longer; interrupts it as soon as Python code runs again."""
+    """Fails a block that computes for longer, or waits for twelve times as long.
+
+    Time of the processor, so that a busy machine fails nothing; the wait is interrupted as soon as
+    Python code runs again.
+    """
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"took more than {seconds} s")
+        raise TimeoutError(f"took more than {12 * seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    started = time.perf_counter()
+    signal.setitimer(signal.ITIMER_REAL, 12 * seconds)
+    started = time.process_time()
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert time.perf_counter() - started < seconds
+    assert time.process_time() - started < seconds
 
 
 def assert_clear(message: str, *names: str) -> None:
@@ -62,11 +66,11 @@ class Tally:
         """Markdown: a row a family, a column an outcome, and their sums."""
         families = sorted({family for family, _ in self.counts})
         outcomes = sorted({outcome for _, outcome in self.counts})
-        rows = [[name, *(self.counts[name, outcome] for outcome in outcomes)] for name in families]
-        rows.append(["all", *(self.total(outcome) for outcome in outcomes)])
-        head = ["family", *outcomes]
-        lines = [head, ["---", *["--:"] * len(outcomes)], *rows]
-        return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+        lines = [["family", *outcomes], ["---", *["--:"] * len(outcomes)]]
+        for name in families:
+            lines.append([name, *(str(self.counts[name, outcome]) for outcome in outcomes)])
+        lines.append(["all", *(str(self.total(outcome)) for outcome in outcomes)])
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def command(*arguments: str, environ: Mapping[str, str] | None = None) -> Done:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict", write_through=True)
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace", write_through=True)
     code = _exit_code(main, out, err, ["saywhere", *arguments], environ or {})
-    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
     return Done(code, *texts)
 
 
