@@ -169,3 +169,11 @@ def test_the_oddities_alone_are_refused_in_one_error(tmp_path: Path) -> None:
         read(tmp_path / "photos")
     assert len(error.value.problems) == OTHER_ENCODINGS
     assert_clear(str(error.value), str(tmp_path))
+
+
+def test_gdal_writes_nothing_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A strip before the file's beginning: GDAL's libtiff told the terminal `_tiffSeekProc`."""
+    *_, case = malformed_images(3, 692)
+    (tmp_path / case.name).write_bytes(case.content)
+    assert len(read(tmp_path).records) == 1
+    assert capfd.readouterr() == ("", "")
