@@ -86,7 +86,7 @@ def test_cut_off_at_any_step_it_ends_the_same(
         resumed = [line for line in lines if line.startswith("resumed: ")]
         assert bool(resumed) == kept
         stages_seen |= {line.split()[3] for line in resumed}
-    assert stages_seen >= {"stage1", "stage2"}
+    assert stages_seen >= ({"stage2"} if every else {"stage1", "stage2"})
 
 
 def test_cut_off_again_and_again(tmp_path: Path, steps: list[int]) -> None:
@@ -133,9 +133,9 @@ def test_checkpoints_are_as_rare_as_they_are_slow(
     now[0] = 10.0
     assert member.due()
     member.save(Checkpoint("stage1", 1, 0.5, {}, {"a": np.zeros(3)}))
-    now[0] = 13 + 149.9
+    now[0] = 13 + 299.9
     assert not member.due()
-    now[0] = 13 + 150.1  # 3 s are 2 % of it
+    now[0] = 13 + 300.1  # 3 s are 1 % of it
     assert member.due()
 
 
