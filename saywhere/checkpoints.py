@@ -30,8 +30,8 @@ from saywhere.files import hash_arrays, hash_text, write_bytes
 from saywhere.types import Log
 
 EVERY_S = 10.0
-# A checkpoint may take this share of the time since the one before it.
-_SHARE = 0.02
+# A checkpoint may take this share of the time since the one before it; a member's last is one more.
+_SHARE = 0.01
 _HEADER = "saywhere"
 _SUFFIX = ".safetensors"
 
@@ -56,9 +56,14 @@ class Checkpoint:
 
 
 class MemberCheckpoints:
-    """The checkpoint of one member, the latest only."""
+    """The checkpoint of one member, the latest only.
+
+    Attributes:
+        latest: stage and epoch of it, once it was read or written.
+    """
 
     def __init__(self, path: Path, training: Training) -> None:
+        self.latest: tuple[str, int] | None = None
         self._path = path
         self._training = training
         self._since = time.monotonic()
@@ -77,6 +82,7 @@ class MemberCheckpoints:
             )
             return None
         self._training.resumed += 1
+        self.latest = found.stage, found.epoch
         return found
 
     def due(self) -> bool:
@@ -92,6 +98,7 @@ class MemberCheckpoints:
         """
         started = time.monotonic()
         write_bytes(self._path, _packed(checkpoint))
+        self.latest = checkpoint.stage, checkpoint.epoch
         self._since = time.monotonic()
         self._cost = self._since - started
 
@@ -101,7 +108,7 @@ class Training:
 
     Attributes:
         log: for remarks.
-        every: seconds between checkpoints within a stage; 0: after every epoch.
+        every: seconds between checkpoints of a member; 0: after every epoch.
         resumed: members that went on from a checkpoint.
     """
 
@@ -146,7 +153,7 @@ def open_work(out: Path, log: Log, *, every: float = EVERY_S) -> Iterator[WorkFo
 
     Args:
         out: where the experts will be; a link is followed.
-        every: seconds between checkpoints within a stage.
+        every: seconds between checkpoints of a member.
 
     Raises:
         InputError: another process trains into ``out``, or the place cannot be written to.

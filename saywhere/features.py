@@ -111,6 +111,15 @@ def text_features(
         InputError: a text that is not Unicode.
     """
     check_unicode(texts)
+    try:
+        return _cached_texts(tower, texts, progress)
+    except _NoSpaceError:
+        if len(texts) > tower.batch_size:
+            raise
+        return tower.encode(texts)  # a full disk must not stop a search
+
+
+def _cached_texts(tower: TextTower, texts: Sequence[str], progress: Progress | None) -> FloatArray:
     keys = [hash_text(f"{tower.fingerprint}:{text}") for text in texts]
     with _open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known(keys)
@@ -229,6 +238,10 @@ def _stacked(items: _Rendered) -> tuple[list[str], NDArray[np.uint8]]:
     return [key for key, _ in items], np.stack([pixels for _, pixels in items])
 
 
+class _NoSpaceError(SaywhereError):
+    """The cache cannot be written."""
+
+
 class _Cache:
     """Feature vectors of one dimension by key, as float32 bytes."""
 
@@ -289,6 +302,13 @@ def _open_cache(fingerprint: str, dimension: int) -> Iterator[_Cache]:
     try:
         yield _Cache(connection, dimension)
     except sqlite3.Error as error:
+        # Extended codes keep the basic one in their low byte. Databases need no space to be read,
+        # but their side files do: where these cannot be made it is an input/output error.
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise _NoSpaceError(
+                f"{path}: the feature cache cannot be written ({error}); free disk space and run "
+                "again, what is in it is kept; or set SAYWHERE_CACHE to a folder on another disk"
+            ) from None
         raise SaywhereError(
             f"{path}: the feature cache failed ({error}); free disk space, or delete the file"
         ) from None

@@ -110,6 +110,8 @@ def train_member(run: Run, log: Log) -> MemberModule:
         if found is not None and found.stage == stage.name:
             _place(position, found)
         _train_stage(run, tensors, stage, position, log)
+    if run.checkpoints and run.checkpoints.latest != (stage.name, stage.config.epochs):
+        run.checkpoints.save(_checkpoint(run, stage, position, done=True))
     return run.module.eval()
 
 
@@ -127,7 +129,9 @@ def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position
         return
     while position.epoch < epochs:
         _train_epoch(run, tensors, stage, position)
-        _keep(run, stage, position)
+        if run.checkpoints and math.isfinite(position.loss) and run.checkpoints.due():
+            done = position.epoch == epochs
+            run.checkpoints.save(_checkpoint(run, stage, position, done=done))
     if not math.isfinite(position.loss):
         raise ConfigError(
             f"{run.name}: the loss became {position.loss}; lower "
@@ -152,15 +156,6 @@ def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position
     extra = position.hard if mining and mining.in_denominator else None
     position.loss = _pass(run, tensors, batches, position.optimiser, extra)
     position.epoch += 1
-
-
-def _keep(run: Run, stage: _Stage, position: _Position) -> None:
-    """Write a checkpoint where one is due: at the end of a stage, or after some time."""
-    done = position.epoch == stage.config.epochs
-    if run.checkpoints is None or not math.isfinite(position.loss):
-        return
-    if done or run.checkpoints.due():
-        run.checkpoints.save(_checkpoint(run, stage, position, done=done))
 
 
 def _checkpoint(run: Run, stage: _Stage, position: _Position, *, done: bool) -> Checkpoint:

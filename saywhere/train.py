@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saywhere import batches, checkpoints, heads, losses, mining, optimiser, stages
+import saywhere
 from saywhere.batches import TrainingSet
 from saywhere.checkpoints import MemberCheckpoints
 from saywhere.config import Config
@@ -31,8 +31,6 @@ from saywhere.types import PLATFORMS, Log, Platform
 
 # Where the member of that name keeps its checkpoint.
 FindCheckpoints = Callable[[str], MemberCheckpoints]
-# Modules that a change of may change what a training gives.
-_SHAPING = (batches, checkpoints, heads, losses, mining, optimiser, stages)
 
 
 def train_layout(
@@ -93,7 +91,7 @@ def training_key(
         "places": list(places),
         "towers": list(towers),
         # Other code, libraries or instructions of the CPU may round otherwise.
-        "code": [hash_file(Path(str(module.__file__))) for module in _SHAPING],
+        "code": [hash_file(path) for path in sorted(Path(saywhere.__file__).parent.rglob("*.py"))],
         "libraries": [torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability()],
     }
     return hash_text(json.dumps(shaping, sort_keys=True))

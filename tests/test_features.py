@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,50 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path, cache: Path) -> N
     shutil.rmtree(cache)
     fresh = image_features(CountingImageTower(), asked, 64)
     assert [f.tobytes() for f in resumed] == [f.tobytes() for f in fresh]
+
+
+def test_two_processes_share_a_cache(tmp_path: Path, cache: Path) -> None:
+    paths = make_images(tmp_path / "i", 12)
+    script = SCRIPT.format(tests=str(Path(__file__).parent), images=str(tmp_path / "i"))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, env=environment)
+        for _ in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    tower = CountingImageTower()
+    asked = requests(paths, (View(), View(flip=True)))
+    shared = image_features(tower, asked, 64)
+    assert tower.views == 0
+    shutil.rmtree(cache)
+    fresh = image_features(CountingImageTower(), asked, 64)
+    assert [f.tobytes() for f in shared] == [f.tobytes() for f in fresh]
+
+
+def test_many_open_a_new_cache_at_once(tmp_path: Path, cache: Path) -> None:
+    """The first to come turns the write-ahead log on, which the others must wait for."""
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(
+                pool.map(lambda n: text_features(CountingTextTower(), ["a", f"{n}"]), range(8))
+            )
+        assert len({features[0].tobytes() for features in found}) == 1
+        shutil.rmtree(cache)
+
+
+def test_a_cache_without_space(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(features._Cache, "store", full)
+    texts = ["one", "two"]
+    asked = text_features(CountingTextTower(), texts)  # a search goes on
+    np.testing.assert_array_equal(asked, CountingTextTower().encode(texts))
+    with pytest.raises(SaywhereError, match=r"cannot be written .*; free disk space and run"):
+        text_features(CountingTextTower(), [*map(str, range(5))])
+    with pytest.raises(SaywhereError, match=r"cannot be written .*; free disk space and run"):
+        image_features(CountingImageTower(), requests(make_images(tmp_path / "i", 1)), 64)

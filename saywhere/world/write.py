@@ -53,16 +53,23 @@ def render_world(out: Path, config: WorldConfig) -> World:
     aside. ``WorldPlace.shots``, ``world.json`` and the EXIF in ``imagery/`` give each exactly.
 
     Raises:
-        InputError: a value of the configuration, or an ``out`` that holds something else.
+        InputError: a value of the configuration, or an ``out`` that holds something else or cannot
+            be written.
     """
     check_config(config)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _existing(out, config)
-    with temporary_folder(out.parent) as part:
-        places = plan_world(config)
-        _write_all(part, config, places)
-        part.replace(out)
+    places = plan_world(config)
+    try:
+        with temporary_folder(out.parent) as part:
+            _write_all(part, config, places)
+            part.replace(out)
+    except OSError as error:
+        raise InputError(
+            f"{out}: cannot be written ({error.strerror or error}); "
+            "check its folder's rights and free space, or choose another folder"
+        ) from None
     return world_at(out, places)
 
 
