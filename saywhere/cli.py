@@ -13,8 +13,10 @@ from typing import NoReturn
 import click
 
 from saywhere import __version__
+from saywhere.commands.experts import expert
 from saywhere.commands.imagery import data, index, search, world
 from saywhere.commands.research import evaluate, submit, train
+from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError
 
 
@@ -55,5 +57,5 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, index, search, submit, world):
+for _verb in (data, train, evaluate, expert, index, search, submit, world, doctor, cache):
     commands.add_command(_verb)

@@ -24,6 +24,7 @@ from pydantic import (
 
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
 from saywhere.errors import ConfigError
+from saywhere.hardware import default_threads
 from saywhere.types import PLATFORMS, Platform
 from saywhere.views import FIXED_VIEWS
 
@@ -214,11 +215,11 @@ class FusionConfig(_Frozen):
 
 
 class Config(_Frozen):
-    """Everything that shapes a set of experts."""
+    """Everything that shapes a set of experts; the number of threads shapes only the time taken."""
 
     preset: str = "small"
     seed: int = 0
-    threads: int = Field(2, ge=1, le=256)
+    threads: int = Field(default_factory=default_threads, ge=1, le=256)
     towers: TowersConfig = TowersConfig()
     views: ViewsConfig = ViewsConfig()
     text: TextConfig = TextConfig()

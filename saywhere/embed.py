@@ -18,6 +18,7 @@ from saywhere.features import (
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
+from saywhere.hardware import Runtime
 from saywhere.manifest import check_towers
 from saywhere.text.orientation import remove_orientation
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
@@ -49,7 +50,7 @@ def embed_images(
     experts: ExpertSet,
     records: Sequence[Record],
     *,
-    threads: int = 2,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
     skip_bad: bool = False,
 ) -> EmbeddedImages:
@@ -66,7 +67,7 @@ def embed_images(
     """
     if experts.folder is not None:
         check_towers(experts.folder)
-    tower = open_image_tower(experts, threads)
+    tower = open_image_tower(experts, runtime)
     hashes, bad = _content_hashes(records, skip_bad=skip_bad)
     readable = [record for record in records if record.image_id in hashes]
     views = query_views(experts)
@@ -119,9 +120,11 @@ def fold_image_features(
     return fold_images([expert.encode_image(features) for expert in experts.experts], gates)
 
 
-def embed_queries(experts: ExpertSet, queries: Sequence[Query], *, threads: int = 2) -> Embeddings:
+def embed_queries(
+    experts: ExpertSet, queries: Sequence[Query], *, runtime: Runtime | None = None
+) -> Embeddings:
     """Embed texts; one folded vector each. Errors as ``embed_images``."""
-    tower = open_text_tower(experts, threads)
+    tower = open_text_tower(experts, runtime)
     texts = [clean_query(experts, query.text) for query in queries]
     features = text_features(tower, texts)
     ids = tuple(query.query_id for query in queries)
@@ -156,16 +159,16 @@ def platform_codes(records: Sequence[Record]) -> IntArray:
     )  # fmt: skip
 
 
-def open_image_tower(experts: ExpertSet, threads: int) -> ImageTower:
+def open_image_tower(experts: ExpertSet, runtime: Runtime | None) -> ImageTower:
     """The image tower these experts were trained with."""
-    tower = image_tower(experts.config.towers.image, threads=threads, bundle=_bundle(experts))
+    tower = image_tower(experts.config.towers.image, runtime=runtime, bundle=_bundle(experts))
     _check(experts, "image", tower.fingerprint)
     return tower
 
 
-def open_text_tower(experts: ExpertSet, threads: int) -> TextTower:
+def open_text_tower(experts: ExpertSet, runtime: Runtime | None) -> TextTower:
     """The text tower these experts were trained with."""
-    tower = text_tower(experts.config.towers.text, threads=threads, bundle=_bundle(experts))
+    tower = text_tower(experts.config.towers.text, runtime=runtime, bundle=_bundle(experts))
     _check(experts, "text", tower.fingerprint)
     return tower
 

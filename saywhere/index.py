@@ -22,6 +22,7 @@ from saywhere.errors import (
     SaywhereError,
 )
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.store import (
     SCHEMA_VERSION,
     StoreInfo,
@@ -95,7 +96,9 @@ class Compaction:
     bytes_after: int
 
 
-def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None = None) -> Embedder:
+def embedder(
+    experts: ExpertSet, *, runtime: Runtime | None = None, progress: Progress | None = None
+) -> Embedder:
     """Embeds by ``experts``; features are cached, so what a kill interrupts costs nothing twice.
 
     Raises:
@@ -105,7 +108,7 @@ def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None 
         raise ExpertError("experts without a folder: save them before indexing with them")
 
     def embed(records: Sequence[Record]) -> EmbeddedImages:
-        return embed_images(experts, records, threads=threads, progress=progress, skip_bad=True)
+        return embed_images(experts, records, runtime=runtime, progress=progress, skip_bad=True)
 
     return Embedder(experts.hash, str(experts.folder.resolve()), embed)
 
@@ -192,12 +195,12 @@ def compact_index(uri: str) -> Compaction:
             read or written; the index stays as it was.
         IndexMismatchError: an index of a later schema.
     """
-    size = _folder_size(uri)
+    size = index_bytes(uri)
     info = open_store(uri).info()  # asked first: taking a folder for writing would make it
     with open_writer(uri) as writer:
         made = writer.info() or info
         count = writer.write(made, {row.image_id: row for row in writer.rows()}).count
-    return Compaction(count, size, _folder_size(uri))
+    return Compaction(count, size, index_bytes(uri))
 
 
 def verify_index(uri: str, *, experts: Path | None = None, content: bool = False) -> Verification:
@@ -253,7 +256,8 @@ def _apply(
     return writer.write(replace(target, dimension=vectors.shape[1]), changes.kept, rows, vectors)
 
 
-def _folder_size(uri: str) -> int:
+def index_bytes(uri: str) -> int:
+    """Size on disk of the index at ``uri``, with what updates left."""
     size = 0
     for path in Path(index_folder(uri)).rglob("*"):
         with suppress(FileNotFoundError):  # another build sweeps

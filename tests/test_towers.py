@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import InputError, TowerError
+from saywhere.hardware import Runtime
 from saywhere.towers import ImageTower, TextTower, cache, image_tower, text_tower
 from saywhere.towers.cache import build_versions, find_tower, tower_file
 from saywhere.types import FloatArray
@@ -33,12 +34,12 @@ TINY_VIT = ImageTowerConfig(name="test_vit", weights="random", sha256=None, stag
 
 @pytest.fixture(scope="session")
 def image(tower_cache: Path) -> ImageTower:
-    return image_tower(ImageTowerConfig(), threads=1)
+    return image_tower(ImageTowerConfig(), runtime=Runtime(1))
 
 
 @pytest.fixture(scope="session")
 def text(tower_cache: Path) -> TextTower:
-    return text_tower(TextTowerConfig(), threads=1)
+    return text_tower(TextTowerConfig(), runtime=Runtime(1))
 
 
 @pytest.fixture(scope="session")
@@ -302,7 +303,7 @@ def test_a_vision_transformer_from_a_file_of_ones_own(empty_cache: Path, tmp_pat
     path = tmp_path / "w.safetensors"
     save_file(module.state_dict(), path)
     config = TINY_VIT.model_copy(update={"weights": str(path)})
-    tower = image_tower(config, threads=1)
+    tower = image_tower(config, runtime=Runtime(1))
     assert (tower.native_size, tower.any_size) == (160, False)
     pixels = noise(3, 160)
     found = tower.encode(pixels)
@@ -326,8 +327,10 @@ def test_a_vision_transformer_from_a_file_of_ones_own(empty_cache: Path, tmp_pat
 def test_random_weights_differ_and_so_do_their_fingerprints(empty_cache: Path) -> None:
     from saywhere.towers.weights import load_image_module
 
-    tower = image_tower(TINY_VIT, threads=1)
-    assert image_tower(TINY_VIT, threads=1).fingerprint == tower.fingerprint  # from the cache
+    tower = image_tower(TINY_VIT, runtime=Runtime(1))
+    assert (
+        image_tower(TINY_VIT, runtime=Runtime(1)).fingerprint == tower.fingerprint
+    )  # from the cache
     hashes = {load_image_module(TINY_VIT)[1] for _ in range(2)}
     assert len(hashes | {tower.metadata["weights"]}) == 3
     assert tower.fingerprint != cache.spec_key(TINY_VIT)
@@ -359,7 +362,7 @@ def test_a_clip_tower_keeps_its_projection(
     ).eval()
     monkeypatch.setattr(export, "load_image_module", lambda _config: (module, "tiny"))
     config = ImageTowerConfig(name="eva02_base_patch16_clip_224", stages=("blocks.0",), weights="x")
-    tower = image_tower(config, threads=1)
+    tower = image_tower(config, runtime=Runtime(1))
     pixels = noise(2, 224)
     found = tower.encode(pixels)
     assert found.shape == (2, 48 + 24)
@@ -435,7 +438,7 @@ def test_any_hugging_face_text_tower(
         {"name": str(folder), "weights": "transformers", "sha256": None, "pooling": pooling,
          "max_tokens": 32}
     )  # fmt: skip
-    tower = text_tower(config, threads=1)
+    tower = text_tower(config, runtime=Runtime(1))
     texts = ["a", "some words", "", "x" * 99, "q" * 32]
     found = tower.encode(texts)
     assert found.shape == (5, 32)

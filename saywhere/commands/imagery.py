@@ -16,13 +16,13 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
 from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
-    pass
+    from saywhere.hardware import Runtime
 
 
 @click.group()
@@ -112,7 +112,7 @@ def index() -> None:
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
 @json_option
-@threads_option
+@runtime_options
 def index_add(
     folder: Path,
     experts: Path,
@@ -121,7 +121,7 @@ def index_add(
     prune: bool,
     skip_bad: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
 
@@ -140,8 +140,8 @@ def index_add(
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
     skipped = dataset.skipped if skip_bad else None
-    with progress_bar("views", threads) as progress:
-        by = embedder(loaded, threads=threads, progress=progress)
+    with progress_bar("views", runtime.threads) as progress:
+        by = embedder(loaded, runtime=runtime, progress=progress)
         done = update_index(
             by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
         )
@@ -216,7 +216,7 @@ def index_compact(uri: str, as_json: bool) -> None:
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
 @json_option
-@threads_option
+@runtime_options
 def search(
     words: tuple[str, ...],
     count: int,
@@ -224,7 +224,7 @@ def search(
     uri: str,
     experts: Path | None,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Find the images that WORDS describe, best first."""
     from dataclasses import asdict
@@ -240,7 +240,7 @@ def search(
         raise InputError("the description is empty; say what you see, in quotes")
     store = open_store(uri)
     loaded = load_experts(experts or Path(store.info().experts))
-    asked = embed_queries(loaded, [Query("q1", text)], threads=threads)
+    asked = embed_queries(loaded, [Query("q1", text)], runtime=runtime)
     hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
     if as_json:
         print_json({"query": text, "index": uri, "hits": [asdict(hit) for hit in hits]})

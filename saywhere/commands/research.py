@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from saywhere.commands.console import (
     MODES,
@@ -18,13 +20,14 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from saywhere.config import FusionMode
+    from saywhere.hardware import Runtime
 
 
 @click.command()
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file.")
 @click.option("--seed", type=int, help="Same as --set seed=N.")
 @click.option("--overwrite", is_flag=True, help="Replace experts that are in --out.")
-@threads_option
+@runtime_options
 def train(
     path: Path,
     out: Path,
@@ -44,14 +47,17 @@ def train(
     overrides: tuple[str, ...],
     seed: int | None,
     overwrite: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Train experts on the captioned images of PATH (a GeoText JSON file)."""
     from saywhere.bundle import check_target, save_experts
     from saywhere.config import load_config
     from saywhere.data import read
 
-    more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
+    more = [f"seed={seed}"] if seed is not None else []
+    source = click.get_current_context().get_parameter_source("threads")
+    if source is not ParameterSource.DEFAULT:  # else the configuration decides
+        more.append(f"threads={runtime.threads}")
     config = load_config(preset, config_path, [*overrides, *more])
     check_target(out, overwrite=overwrite)
     dataset = read(path)
@@ -62,11 +68,12 @@ def train(
     from saywhere.towers import image_tower, text_tower
 
     say("towers: loading; the first time they are exported to ONNX")
+    runtime = replace(runtime, threads=config.threads)
     towers = (
-        image_tower(config.towers.image, threads=threads),
-        text_tower(config.towers.text, threads=threads),
+        image_tower(config.towers.image, runtime=runtime),
+        text_tower(config.towers.text, runtime=runtime),
     )
-    with progress_bar("views", threads) as progress:
+    with progress_bar("views", runtime.threads) as progress:
         experts = train_experts(dataset, config, towers, say, progress)
     save_experts(
         experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
@@ -90,7 +97,7 @@ def train(
 @click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
 @click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
 @json_option
-@threads_option
+@runtime_options
 def evaluate(
     path: Path,
     experts: Path,
@@ -101,7 +108,7 @@ def evaluate(
     out: Path | None,
     every_row: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers."""
     from saywhere.data import read
@@ -111,13 +118,13 @@ def evaluate(
 
     loaded = load(experts, fusion)
     task = make_task(read(path), truth)
-    with progress_bar("views", threads) as progress:
+    with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
             task,
             platforms_unknown=unknown_platforms,
             protocol="official" if protocol == "official" else "saywhere",
-            threads=threads,
+            runtime=runtime,
             progress=progress,
         )
     if out is not None:
@@ -140,7 +147,7 @@ def evaluate(
 @click.option("--check", type=PATH, help="Validate a submission .txt or .zip instead.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
-@threads_option
+@runtime_options
 def submit(
     queries: Path | None,
     images: Path | None,
@@ -148,7 +155,7 @@ def submit(
     check: Path | None,
     experts: Path,
     fusion: FusionMode | None,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Write a Track 4 submission, or check anybody's."""
     from saywhere.data.folder import read_folder
@@ -168,8 +175,8 @@ def submit(
     from saywhere.submit import submit as run
 
     loaded = load(experts, fusion)
-    with progress_bar("views", threads) as progress:
-        zipped = run(loaded, asked, records, out, threads=threads, progress=progress)
+    with progress_bar("views", runtime.threads) as progress:
+        zipped = run(loaded, asked, records, out, runtime=runtime, progress=progress)
     say(f"{len(asked)} queries answered")
     click.echo(out)
     click.echo(zipped)
