@@ -99,14 +99,17 @@ def test_candidates_at_the_margin_are_told_apart_where_float32_cannot() -> None:
     others = rng.standard_normal((400, 700))
     others -= np.outer(others @ text, text)
     others /= np.linalg.norm(others, axis=1, keepdims=True)
-    images = np.vstack([text, 0.95 * text + np.sqrt(1 - 0.95**2) * others]).astype(np.float32)
+    cosine = rng.uniform(0.5, 0.9, (400, 1))
+    cosine[:30], cosine[30:35] = 0.95 + 5e-7, 0.95 - 5e-7  # just above the margin, just below
+    close = cosine * text + np.sqrt(1 - cosine**2) * others
+    images = np.vstack([text, close]).astype(np.float32)
     texts = np.tile(text.astype(np.float32), (401, 1))
     items = MiningItems(texts, images, np.arange(401), np.arange(401))
     found = mine_hard_negatives(items, 20, relative_margin=0.05)[0]
     exact = (images.astype(np.float64) @ texts[0].astype(np.float64)).astype(np.float32)
     ceiling = exact[0] - 0.05 * exact[0]
     order = np.argsort(-exact, kind="stable")
-    assert 20 < (exact[1:] > ceiling).sum() < 380  # the margin runs through the middle of them
+    assert (exact[1:] > ceiling).tolist() == [True] * 30 + [False] * 370
     assert found.tolist() == order[exact[order] <= ceiling][:20].tolist()
 
 
