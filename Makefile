@@ -53,8 +53,8 @@ track4: $(STAMP)
 	$(BIN)/saywhere train $(DATA)/geotext-mini/train.json --out runs/experts --overwrite
 	$(BIN)/saywhere evaluate $(DATA)/track4-mini --experts runs/experts --unknown-platforms --out runs/track4.json
 
-# The table of speed. Of sentence-transformers' mining only where datasets is installed, too: it is in
-# no extra, because it brings pandas, which LanceDB then imports at every start.
+# The table of speed. Mining is compared with sentence-transformers' only where `datasets` is
+# installed, too: it brings pandas and more for this one comparison, so it is in no extra.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py $(DATA)
 
