@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from saywhere.features import (
     ImageRequest,
     Progress,
     content_hashes,
-    image_features,
+    feature_blocks,
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
@@ -74,18 +74,44 @@ def embed_images(
     requests = [ImageRequest(record.path, hashes[record.image_id], views) for record in readable]
     refused: dict[str, str] = {}
     size = experts.config.towers.image.size
-    features = image_features(tower, requests, size, progress, refused if skip_bad else None)
+    blocks = feature_blocks(tower, requests, size, progress, refused if skip_bad else None)
+    sound, vectors = _fold_blocks(
+        experts, blocks, readable, lambda record: hashes[record.image_id] not in refused
+    )
     bad |= {
         record.image_id: printable(f"{record.path}: {refused[hashes[record.image_id]]}")
         for record in readable
         if hashes[record.image_id] in refused
     }
-    pairs = zip(readable, features, strict=True)
-    sound = {record: found for record, found in pairs if record.image_id not in bad}
-    vectors = fold_image_features(experts, list(sound.values()), platform_codes(list(sound)))
     ids = tuple(record.image_id for record in sound)
     made = Embeddings(ids, vectors, experts.hash)
     return EmbeddedImages(made, tuple(hashes[image_id] for image_id in ids), bad)
+
+
+def _fold_blocks(
+    experts: ExpertSet,
+    blocks: Iterable[list[FloatArray]],
+    records: Sequence[Record],
+    is_sound: Callable[[Record], bool],
+) -> tuple[list[Record], FloatArray]:
+    """The sound records and their folded vectors; of the features one block is held at a time.
+
+    Args:
+        blocks: features of ``records`` in their order, several times as long as what is kept.
+        is_sound: asked when the first block has come.
+    """
+    sound: list[Record] = []
+    folded = [fold_image_features(experts, [], platform_codes([]))]
+    start = 0
+    for block in blocks:
+        pairs = zip(records[start : start + len(block)], block, strict=True)
+        kept = [(record, features) for record, features in pairs if is_sound(record)]
+        part = [record for record, _ in kept]
+        sound += part
+        codes = platform_codes(part)
+        folded.append(fold_image_features(experts, [features for _, features in kept], codes))
+        start += len(block)
+    return sound, np.concatenate(folded)
 
 
 def _content_hashes(

@@ -31,6 +31,7 @@ from saywhere.views import View, render
 Progress = Callable[[int, int], None]  # (done, total)
 _Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
 
+_LOADED = 256  # images whose features are handed out together
 _BATCH_PIXELS = 4 * 224 * 224  # larger ones are slower: their activations fall out of the caches
 
 
@@ -65,7 +66,21 @@ def image_features(
     progress: Progress | None = None,
     refused: dict[str, str] | None = None,
 ) -> list[FloatArray]:
-    """Features of every view of every image.
+    """Features of every view of every image, all at once; see ``feature_blocks``."""
+    blocks = feature_blocks(tower, requests, size, progress, refused)
+    return [features for block in blocks for features in block]
+
+
+def feature_blocks(
+    tower: ImageTower,
+    requests: Sequence[ImageRequest],
+    size: int,
+    progress: Progress | None = None,
+    refused: dict[str, str] | None = None,
+) -> Iterator[list[FloatArray]]:
+    """Features of every view of every image, a few hundred images at a time.
+
+    All that is missing is computed, and ``refused`` filled, before the first block.
 
     Args:
         size: the tower's default edge in pixels.
@@ -73,10 +88,10 @@ def image_features(
         refused: where given, an image that cannot be decoded doesn't stop the others: cause and
             remedy are put here by its content hash.
 
-    Returns:
-        for each request (views, dimension) float32, views in the request's order; no views for an
-        image in ``refused``. A tower of one fixed size sees every view at that size, whatever the
-        view's scale.
+    Yields:
+        for each of the next requests (views, dimension) float32, views in the request's order; no
+        views for an image in ``refused``. A tower of one fixed size sees every view at that size,
+        whatever the view's scale.
 
     Raises:
         ImageError: an image that cannot be decoded, or that changed since it was hashed; what was
@@ -86,9 +101,8 @@ def image_features(
     tower.check_size(size)
     namespace = f"{tower.fingerprint}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
-    wanted = [_keys(namespace, request) for request in requests]
     with _open_cache(tower.fingerprint, tower.dimension) as cache:
-        known = cache.known([key for keys in wanted for key in keys])
+        known = cache.known([key for request in requests for key in _keys(namespace, request)])
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
@@ -98,8 +112,13 @@ def image_features(
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
-        sound = [refused is None or r.content_hash not in refused for r in requests]
-        return [cache.load(keys if ok else ()) for keys, ok in zip(wanted, sound, strict=True)]
+        for start in range(0, len(requests), _LOADED):
+            yield [
+                cache.load(
+                    () if request.content_hash in (refused or ()) else _keys(namespace, request)
+                )
+                for request in requests[start : start + _LOADED]
+            ]
 
 
 def text_features(

@@ -57,7 +57,10 @@ HIT_COLUMNS = ("image_id", "path", "platform", "place_id", "lat", "lon")
 # Scores held at once, queries x (a batch and the best): 64 MB of float32. More queries take another
 # pass over the table.
 MAX_SCORES = 2**24
-_BATCH = 4096  # images; at most: LanceDB hands out smaller ones too
+_BATCH = 1024  # images; LanceDB takes twice as long to put larger batches together
+# Lance's file format for new tables. Later ones store vectors so that reading them all, as every
+# search does, takes three times the CPU; existing tables are read in whatever format they have.
+_STORAGE = {"new_table_data_storage_version": "2.0"}
 # What LanceDB and PyArrow raise for storage they cannot read or write.
 STORAGE_ERRORS = (RuntimeError, OSError, ValueError)
 
@@ -239,7 +242,9 @@ def _connect(generation: Path) -> lancedb.DBConnection:
     import lancedb
 
     # 0 s: every read looks for other processes' writes first, or a handle never sees them.
-    return lancedb.connect(str(generation), read_consistency_interval=timedelta(0))
+    return lancedb.connect(
+        str(generation), read_consistency_interval=timedelta(0), storage_options=_STORAGE
+    )
 
 
 def _row_columns(table: Table) -> tuple[str, ...]:

@@ -56,7 +56,8 @@ class ImageTower(_Tower):
         any_size: whether it takes other multiples of ``size_step``, too.
         workers: how many threads may best call ``encode`` at a time. Each call runs on one thread:
             batches side by side never wait for each other, as the threads of one batch do after
-            every layer. No feature depends on how many there are, nor on the batch it is in.
+            every layer. A GPU takes one call at a time. No feature depends on how many there are,
+            nor on the batch it is in.
     """
 
     required = (*_Tower.required, "mean", "std", "native_size", "any_size")
@@ -67,7 +68,7 @@ class ImageTower(_Tower):
         runtime = runtime or Runtime()
         # Batches side by side on a thread each: faster than one batch split over the threads.
         super().__init__(path, runtime=replace(runtime, threads=1))
-        self.workers = runtime.threads
+        self.workers = 1 if _CUDA in self._session.get_providers() else runtime.threads
         self.native_size: int = self.metadata["native_size"]
         self.any_size: bool = self.metadata["any_size"]
         mean = np.asarray(self.metadata["mean"], np.float32) * 255
