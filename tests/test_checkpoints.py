@@ -33,9 +33,9 @@ BUSY = (
     "train.members=2",
     "train.stage1.epochs=3",
     "train.fine_tune.epochs=2",
-    "train.stage2.epochs=3",
+    "train.stage2.epochs=5",
     "train.stage2.batch_size=8",
-    "train.mining.refresh=2",
+    "train.mining.refresh=4",
     "train.mining.in_denominator=true",
 )
 
