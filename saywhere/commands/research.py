@@ -25,6 +25,7 @@ from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from saywhere.config import FusionMode
+    from saywhere.types import Dataset
 
 
 @click.command()
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file.")
 @click.option("--seed", type=int, help="Same as --set seed=N.")
 @click.option("--overwrite", is_flag=True, help="Replace experts that are in --out.")
+@click.option("--refined", type=PATH, help="Refined captions; needs --set text.refined=add|replace")
 @threads_option
 def train(
     path: Path,
@@ -44,6 +46,7 @@ def train(
     overrides: tuple[str, ...],
     seed: int | None,
     overwrite: bool,
+    refined: Path | None,
     threads: int,
 ) -> None:
     """Train experts on the captioned images of PATH (a GeoText JSON file)."""
@@ -54,7 +57,7 @@ def train(
     more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
     config = load_config(preset, config_path, [*overrides, *more])
     check_target(out, overwrite=overwrite)
-    dataset = read(path)
+    dataset = _with_refined(read(path), refined, config.text.refined)
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
@@ -72,6 +75,20 @@ def train(
         experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
     )
     say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
+
+
+def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
+    """The dataset with the refined captions of ``path``, if any are asked for."""
+    if (path is None) != (way == "off"):
+        raise InputError(
+            f"text.refined={way} {'with' if path else 'without'} --refined FILE; give both: "
+            "--refined FILE --set text.refined=add (or replace)"
+        )
+    if path is None:
+        return dataset
+    from saywhere.refine.training import add_refined
+
+    return add_refined(dataset, path, "add" if way == "add" else "replace")
 
 
 @click.command()
