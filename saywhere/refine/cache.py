@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saywhere.errors import InputError, MissingExtraError
 from saywhere.files import hash_text
@@ -30,7 +30,7 @@ class AnswerCache:
     """Use ``open_cache``."""
 
     def __init__(self, database: Database) -> None:
-        self._table: Any = database[_TABLE]
+        self._table = database.table(_TABLE)
         self._table.create(
             {"key": str, "content": str, "finish": str, "refused": int, "tokens_in": int,
              "tokens_out": int, "seconds": float},

@@ -76,7 +76,9 @@ LIMITS: Mapping[str, Limits] = {
 # Another language has few of the source's own words, and few English function words.
 _KNOWN = 0.5
 _FUNCTION = 0.15
-_WINDOW = 5
+# How far from a colour, in content words, the thing may stand that it describes.
+_BEFORE, _AFTER = 2, 4
+_HEADS = 2
 _REPEATED_STEMS = 3
 
 
@@ -171,15 +173,17 @@ def _surroundings(source: str) -> dict[str, set[str]]:
         content = [token for token in sentence if token.stem]
         for place, token in enumerate(content):
             if token.colour:
-                around = content[max(0, place - _WINDOW) : place + _WINDOW + 1]
+                around = content[max(0, place - _BEFORE) : place + _AFTER + 1]
                 near.setdefault(token.stem, set()).update(other.stem for other in around)
     return near
 
 
 def _heads(sentence: list[Token], place: int) -> set[str]:
-    """What a colour describes: the content words right behind it, else the one before it."""
+    """What a colour describes: one or two content words right behind it, else one before it."""
     behind: set[str] = set()
     for token in sentence[place + 1 :]:
+        if len(behind) == _HEADS:
+            break
         if token.stem and not token.colour:
             behind.add(token.stem)
         elif not (token.colour or (token.word in {"and", "or"} and not behind)):

@@ -34,7 +34,7 @@ _PRESENCE = re.compile(
 )
 _HAS = re.compile(r"\s+(?:has|have)\s+")
 _MOST_WORDS = 25
-_FEWEST_WORDS = 4
+_FEWEST_WORDS = 5
 _TRIES = 4
 
 
@@ -46,7 +46,7 @@ def operator_variants(caption: str, count: int) -> list[str]:
         count: how many are wanted.
 
     Returns:
-        Up to ``count`` distinct texts of mostly 4 to 25 words, without orientation words, without
+        Up to ``count`` distinct texts of mostly 5 to 25 words, without orientation words, without
         articles, without a full stop; fewer where the caption has too few clauses to differ by.
         The first n of a larger ``count`` are those of ``count`` n.
     """
@@ -104,6 +104,7 @@ def _plain(clause: str) -> str:
     text = _OPENING.sub("", clause.strip())
     text = _PRESENCE.sub("", text, count=1)
     text = _HAS.sub(" with ", text, count=1)
+    text = text.removesuffix(" nearby")  # all that is left of a position
     text = " ".join(_ARTICLE.sub("", f"{text} ").split())
     # The first word lost its sentence; a word of capitals is a name or a sign.
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
@@ -120,10 +121,9 @@ def _pick(clauses: list[str], draw: random.Random) -> list[str]:
     length = 0
     for place in order:
         words = len(clauses[place].split())
-        if chosen and (len(chosen) >= wanted or length + words > _MOST_WORDS):
-            if length >= _FEWEST_WORDS:
-                break
-            continue
+        full = len(chosen) >= wanted or length + words > _MOST_WORDS
+        if full and length >= _FEWEST_WORDS:
+            break
         chosen.append(place)
         length += words
     return [clauses[place] for place in sorted(chosen)]
