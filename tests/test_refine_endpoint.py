@@ -14,8 +14,11 @@ from typing import Any
 import pytest
 from fake_endpoint import ANSWERS, FAULTS, MISBEHAVING, FakeEndpoint, serve
 
-from saywhere.config import QueryRefinementConfig
-from saywhere.errors import ConfigError, InputError
+from saywhere.bundle import ExpertSet
+from saywhere.commands.imagery import _with_refinement
+from saywhere.config import Config, QueryRefinementConfig, load_config
+from saywhere.embed import clean_texts
+from saywhere.errors import ConfigError, InputError, MissingExtraError
 from saywhere.refine.cache import open_cache
 from saywhere.refine.endpoint import Access, check_url, is_loopback
 from saywhere.refine.lines import open_lines, read_lines
@@ -257,6 +260,17 @@ def test_nothing_leaves_the_machine_unasked(
         assert session.failures == {"status 307": 2}
 
 
+def test_a_cache_that_breaks_midway_is_one_line(tmp_path: Path) -> None:
+    with (
+        serve() as endpoint,
+        open_cache(tmp_path / "c.sqlite") as answers,
+        open_lines(tmp_path / "r.jsonl") as file,
+    ):
+        answers._table.db.conn.close()
+        with pytest.raises(InputError, match="no usable answer cache"):
+            refine(order(3), file, access(endpoint), cache=answers)
+
+
 def test_the_key_goes_to_the_endpoint_and_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,3 +315,29 @@ def test_queries_are_refined_within_their_budget(monkeypatch: pytest.MonkeyPatch
     far = config.model_copy(update={"endpoint": "https://api.example.com/v1"})
     with pytest.raises(ConfigError, match="allow-remote"):
         refine_queries([typed], far)
+
+
+def test_queries_need_the_extra_only_when_they_are_refined(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("openai", "snowballstemmer", "sqlite_utils"):
+        monkeypatch.setitem(sys.modules, name, None)
+    off = load_config()
+    assert clean_texts(_experts(off), ["a roof"]) == ["a roof"]
+    on = load_config(overrides=["text.query.enabled=true", "text.query.model=m"])
+    with pytest.raises(MissingExtraError, match=r"saywhere\[refine\]"):
+        clean_texts(_experts(on), ["a roof"])
+
+
+def test_the_flags_of_search_switch_refinement_on() -> None:
+    with serve() as endpoint:
+        experts = _with_refinement(_experts(load_config()), "fake", endpoint.url, 5.0)
+        assert experts.config.text.query.budget_seconds == 5
+        typed = "there is a red brick church and a pond next to it"
+        assert clean_texts(experts, [typed]) == ["red brick church and pond next to it"]
+    untouched = _experts(load_config())
+    assert _with_refinement(untouched, None, None, None) is untouched
+    assert not _with_refinement(untouched, None, None, 1.0).config.text.query.enabled
+
+
+def _experts(config: Config) -> ExpertSet:
+    """Experts that were never trained: a configuration is all that cleaning asks for."""
+    return ExpertSet(config, (), {}, None, None, {})

@@ -29,7 +29,13 @@ class _Ways:
     write_batch: Path | None
     read_batch: Path | None
 
+    @property
+    def asks(self) -> bool:
+        """True where an endpoint is asked live."""
+        return not (self.rules_only or self.dry_run or self.write_batch or self.read_batch)
+
     def check(self, model: str) -> None:
+        """Refuse flags that exclude one another, and an order to nobody."""
         chosen = [self.rules_only, self.dry_run, bool(self.write_batch), bool(self.read_batch)]
         if sum(chosen) > 1:
             raise InputError(
@@ -114,7 +120,7 @@ def refine(
     counted. Run the same command again to go on where it stopped. Train on the result with
     `saywhere train PATH --refined OUT --set text.refined=add`.
     """
-    from saywhere.refine.endpoint import DEFAULT_URL, Access
+    from saywhere.refine.endpoint import DEFAULT_URL, Access, check_url, is_loopback
     from saywhere.refine.plan import Settings
     from saywhere.refine.report import Prices
 
@@ -126,6 +132,10 @@ def refine(
         _print_prompts(order, as_json)
         return
     access = Access(endpoint or DEFAULT_URL, allow_remote, key_env, timeout, attempts)
+    if ways.asks:
+        host = check_url(access.url, allow_remote=allow_remote)
+        if not is_loopback(host):
+            say(f"captions are sent to {host}")
     files = _Files(out, cache, retry_unanswered)
     found = _run(order, files, access, ways, concurrency, Prices(price_in, price_out))
     if found is not None:
@@ -179,13 +189,9 @@ def _ask(
     order: Order, out: RefinedFile, access: Access, cache: Path | None, concurrency: int
 ) -> Session:
     from saywhere.refine.cache import open_cache
-    from saywhere.refine.endpoint import check_url, is_loopback
     from saywhere.refine.run import refine as run
     from saywhere.towers import cache_folder
 
-    host = check_url(access.url, allow_remote=access.allow_remote)
-    if not is_loopback(host):
-        say(f"captions are sent to {host}")
     where = cache or cache_folder() / "refine.sqlite"
     with open_cache(where) as answers, progress_bar("captions") as progress:
         return run(order, out, access, cache=answers, concurrency=concurrency, progress=progress)

@@ -27,9 +27,10 @@ _WAIT_SECONDS = 30
 
 
 class AnswerCache:
-    """Use ``open_cache``."""
+    """Use ``open_cache``. Its methods raise ``InputError`` where the file fails."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, path: Path) -> None:
+        self._path = path
         self._table = database.table(_TABLE)
         self._table.create(
             {"key": str, "content": str, "finish": str, "refused": int, "tokens_in": int,
@@ -40,16 +41,23 @@ class AnswerCache:
 
     def get(self, key: str) -> Answer | None:
         """The answer of a key, None where there's none."""
-        for row in self._table.rows_where("key = ?", [key]):
-            del row["key"]
-            return Answer(**{**row, "refused": bool(row["refused"])})
-        return None
+        try:
+            rows = list(self._table.rows_where("key = ?", [key]))
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from None
+        if not rows:
+            return None
+        row = {name: value for name, value in rows[0].items() if name != "key"}
+        return Answer(**{**row, "refused": bool(row["refused"])})
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer; each is committed at once."""
         row = asdict(answer)
         row["content"] = answer.content.encode("utf-8", "replace").decode("utf-8")
-        self._table.upsert({"key": key, **row}, pk="key")
+        try:
+            self._table.upsert({"key": key, **row}, pk="key")
+        except sqlite3.Error as error:
+            raise _unusable(self._path, error) from None
 
 
 def answer_key(model: str, prompt: str, caption: str, parameters: Mapping[str, float | int]) -> str:
@@ -77,9 +85,12 @@ def open_cache(path: Path) -> Iterator[AnswerCache]:
     try:
         database = sqlite_utils.Database(connection)
         database.enable_wal()  # two refinements may share it
-        yield AnswerCache(database)
+        cache = AnswerCache(database, path)
     except sqlite3.Error as error:
+        connection.close()
         raise _unusable(path, error) from None
+    try:
+        yield cache
     finally:
         connection.close()
 
