@@ -101,7 +101,7 @@ def _clauses(sentence: str) -> list[str]:
 
 def _plain(clause: str) -> str:
     """A clause as a noun phrase, where the rules find one in it."""
-    text = _OPENING.sub("", clause.strip())
+    text = _OPENING.sub("", clause.strip()).removeprefix("Here ")
     text = _PRESENCE.sub("", text, count=1)
     text = _HAS.sub(" with ", text, count=1)
     text = text.removesuffix(" nearby")  # all that is left of a position
