@@ -23,7 +23,8 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	@echo "installing: about 7 GB with torch, a few minutes" >&2
-	$(BIN)/python -m pip install --quiet --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,refine,dev]'
+	sh scripts/install_small_llm.sh $(BIN)/python
 	@touch $(STAMP)
 
 demo: $(STAMP)

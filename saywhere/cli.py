@@ -16,6 +16,7 @@ import click
 from saywhere import __version__
 from saywhere.commands.experts import expert
 from saywhere.commands.imagery import data, index, search, world
+from saywhere.commands.refine import refine
 from saywhere.commands.research import evaluate, submit, train
 from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError
@@ -62,5 +63,7 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, expert, index, search, submit, world, doctor, cache):
+for _verb in (
+    data, refine, train, evaluate, expert, index, search, submit, world, doctor, cache,
+):  # fmt: skip
     commands.add_command(_verb)

@@ -149,17 +149,26 @@ def fold_image_features(
 def embed_queries(
     experts: ExpertSet, queries: Sequence[Query], *, runtime: Runtime | None = None
 ) -> Embeddings:
-    """Embed texts; one folded vector each. Errors as ``embed_images``."""
+    """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``."""
     tower = open_text_tower(experts, runtime)
-    texts = [clean_query(experts, query.text) for query in queries]
-    features = text_features(tower, texts)
+    features = text_features(tower, clean_texts(experts, [query.text for query in queries]))
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
 
 
-def clean_query(experts: ExpertSet, text: str) -> str:
-    """What is done to a query before the text tower; the same function as for captions."""
-    return remove_orientation(text) if experts.config.text.clean_queries else text
+def clean_texts(experts: ExpertSet, texts: Sequence[str]) -> list[str]:
+    """What is done to queries before the text tower; the same functions as for captions.
+
+    Raises:
+        ConfigError: queries are to be refined, but by no model, or by a host not allowed.
+        MissingExtraError: queries are to be refined, but the extra is not installed.
+    """
+    config = experts.config.text
+    if config.query.enabled:
+        from saywhere.refine.query import refine_queries
+
+        return refine_queries(texts, config.query)
+    return [remove_orientation(text) for text in texts] if config.clean_queries else list(texts)
 
 
 def fold_text_features(experts: ExpertSet, features: FloatArray) -> FloatArray:

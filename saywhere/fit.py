@@ -10,6 +10,7 @@ import platform as python_platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -227,6 +228,7 @@ def _provenance(
             "hash": data.data_hash,
             "images": len(dataset.records),
             "captions": len(dataset.captions),
+            "origins": dict(Counter(caption.origin for caption in dataset.captions)),
             "fitting_images": len(fitting),
         },
         "seconds": round(elapsed, 1),

@@ -13,7 +13,7 @@ from conftest import SMALL_TRAINING
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.config import Config, load_config
 from saywhere.data import read
-from saywhere.embed import clean_query, embed_images, embed_queries
+from saywhere.embed import clean_texts, embed_images, embed_queries
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.fit import MODES, train_experts
 from saywhere.hardware import Runtime
@@ -115,8 +115,8 @@ def test_another_fusion_of_the_same_experts_is_another_space(
 
 def test_queries_are_cleaned_by_the_function_that_cleans_captions(experts: ExpertSet) -> None:
     text = "a red roof in the upper left corner"
-    assert clean_query(experts, text) == text
+    assert clean_texts(experts, [text]) == [text]
     cleaning = experts.config.model_copy(
         update={"text": experts.config.text.model_copy(update={"clean_queries": True})}
     )
-    assert clean_query(replace(experts, config=cleaning), text) == "a red roof"
+    assert clean_texts(replace(experts, config=cleaning), [text]) == ["a red roof"]

@@ -22,6 +22,7 @@ from saywhere.commands.console import (
 from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
+    from saywhere.bundle import ExpertSet
     from saywhere.hardware import Runtime
 
 
@@ -215,6 +216,9 @@ def index_compact(uri: str, as_json: bool) -> None:
 @click.option("--platform", type=PLATFORMS, help="Only images of this platform.")
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+@click.option("--refine-with", metavar="MODEL", help="Let a language model reword WORDS first.")
+@click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
+@click.option("--budget", type=click.FloatRange(0.05, 60), help="Seconds it may take.")
 @json_option
 @runtime_options
 def search(
@@ -223,6 +227,9 @@ def search(
     platform: str | None,
     uri: str,
     experts: Path | None,
+    refine_with: str | None,
+    endpoint: str | None,
+    budget: float | None,
     as_json: bool,
     runtime: Runtime,
 ) -> None:
@@ -240,6 +247,7 @@ def search(
         raise InputError("the description is empty; say what you see, in quotes")
     store = open_store(uri)
     loaded = load_experts(experts or Path(store.info().experts))
+    loaded = _with_refinement(loaded, refine_with, endpoint, budget)
     asked = embed_queries(loaded, [Query("q1", text)], runtime=runtime)
     hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
     if as_json:
@@ -248,6 +256,28 @@ def search(
         from saywhere.report import hits_table
 
         print_table(hits_table(hits))
+
+
+def _with_refinement(
+    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
+) -> ExpertSet:
+    """The experts with what flags say about query refinement over their own configuration.
+
+    It changes what a query says, not what an image is: the index stays theirs.
+    """
+    from dataclasses import replace
+
+    from saywhere.config import QueryRefinementConfig
+
+    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
+    over = {name: value for name, value in given.items() if value is not None}
+    if not over:
+        return experts
+    text = experts.config.text
+    known = text.query.model_dump() | over
+    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
+    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
+    return replace(experts, config=config)
 
 
 @click.command()

@@ -28,6 +28,7 @@ from saywhere.errors import InputError, MissingExtraError
 if TYPE_CHECKING:
     from saywhere.config import FusionMode
     from saywhere.hardware import Runtime
+    from saywhere.types import Dataset
 
 
 @click.command()
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seconds between checkpoints; 0: every epoch.",
 )
+@click.option("--refined", type=PATH, help="Refined captions; needs --set text.refined=add|replace")
 @runtime_options
 def train(
     path: Path,
@@ -58,6 +60,7 @@ def train(
     overwrite: bool,
     fresh: bool,
     every: float,
+    refined: Path | None,
     runtime: Runtime,
 ) -> None:
     """Train experts on the captioned images of PATH (a GeoText JSON file).
@@ -76,7 +79,7 @@ def train(
     if source is not ParameterSource.DEFAULT:  # else the configuration decides
         more.append(f"threads={runtime.threads}")
     config = load_config(preset, config_path, [*overrides, *more])
-    dataset = read(path)
+    dataset = _with_refined(read(path), refined, config.text.refined)
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
@@ -101,6 +104,20 @@ def train(
             say(f"checkpoints of {unfinished} unfinished trainings into {out} are kept; "
                 "--fresh deletes them")  # fmt: skip
     say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
+
+
+def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
+    """The dataset with the refined captions of ``path``, if any are asked for."""
+    if (path is None) != (way == "off"):
+        raise InputError(
+            f"text.refined={way} {'with' if path else 'without'} --refined FILE; give both: "
+            "--refined FILE --set text.refined=add (or replace)"
+        )
+    if path is None:
+        return dataset
+    from saywhere.refine.training import add_refined
+
+    return add_refined(dataset, path, "add" if way == "add" else "replace")
 
 
 @click.command()
