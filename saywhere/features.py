@@ -1,29 +1,28 @@
 """Frozen features, computed once: images through views and the image tower, texts through the
 text tower, cached by content.
 
-The cache is one SQLite file per tower. A row is keyed by the hash of the image's bytes and the
-view, so it knows neither names nor platforms, survives ``kill -9`` (rows are committed in batches)
-and is shared by every run with the same tower. Features pass through it batch by batch: beside the
-result itself, memory holds a few images and one batch, however many images there are.
+A row of the cache is keyed by the hash of the image's bytes and the view, so it knows neither names
+nor platforms. Features pass through it batch by batch: beside the result itself, memory holds a few
+images and one batch, however many images there are.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import ImageError, SaywhereError, printable
+from saywhere.errors import ImageError, printable
+from saywhere.feature_cache import NoSpaceError, open_cache
 from saywhere.files import hash_bytes, hash_file, hash_text
 from saywhere.images import decode_image, read_content, unreadable
-from saywhere.towers import ImageTower, TextTower, cache_folder
+from saywhere.towers import ImageTower, TextTower
 from saywhere.towers.runtime import check_unicode
 from saywhere.types import FloatArray, Record
 from saywhere.views import View, render
@@ -101,7 +100,7 @@ def feature_blocks(
     tower.check_size(size)
     namespace = f"{tower.fingerprint}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
-    with _open_cache(tower.fingerprint, tower.dimension) as cache:
+    with open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known([key for request in requests for key in _keys(namespace, request)])
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
@@ -132,7 +131,7 @@ def text_features(
     check_unicode(texts)
     try:
         return _cached_texts(tower, texts, progress)
-    except _NoSpaceError:
+    except NoSpaceError:
         if len(texts) > tower.batch_size:
             raise
         return tower.encode(texts)  # a full disk must not stop a search
@@ -140,7 +139,7 @@ def text_features(
 
 def _cached_texts(tower: TextTower, texts: Sequence[str], progress: Progress | None) -> FloatArray:
     keys = [hash_text(f"{tower.fingerprint}:{text}") for text in texts]
-    with _open_cache(tower.fingerprint, tower.dimension) as cache:
+    with open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = sorted(missing.items(), key=lambda item: len(item[1]))
@@ -255,81 +254,3 @@ def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:
 
 def _stacked(items: _Rendered) -> tuple[list[str], NDArray[np.uint8]]:
     return [key for key, _ in items], np.stack([pixels for _, pixels in items])
-
-
-class _NoSpaceError(SaywhereError):
-    """The cache cannot be written."""
-
-
-class _Cache:
-    """Feature vectors of one dimension by key, as float32 bytes."""
-
-    def __init__(self, connection: sqlite3.Connection, dimension: int) -> None:
-        self._connection = connection
-        self._dimension = dimension
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID"
-        )
-
-    def known(self, keys: Sequence[str]) -> set[str]:
-        """Those of ``keys`` that have a vector."""
-        return {key for part in _chunks(keys) for key, _ in self._select("length(vector)", part)}
-
-    def load(self, keys: Sequence[str]) -> FloatArray:
-        """(n, dimension) float32 of ``keys``, all of which are known; repeats are fine."""
-        found = {key: blob for part in _chunks(keys) for key, blob in self._select("vector", part)}
-        out = np.empty((len(keys), self._dimension), np.float32)
-        for row, key in enumerate(keys):
-            out[row] = np.frombuffer(found[key], np.float32)
-        return out
-
-    def store(self, keys: Sequence[str], vectors: FloatArray) -> None:
-        rows = [
-            (key, np.ascontiguousarray(v, np.float32).tobytes())
-            for key, v in zip(keys, vectors, strict=True)
-        ]
-        with self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
-
-    def _select(self, column: str, keys: Sequence[str]) -> sqlite3.Cursor:
-        marks = ",".join("?" * len(keys))
-        return self._connection.execute(
-            f"SELECT key, {column} FROM features "  # noqa: S608 - marks and our own column names
-            f"WHERE key IN ({marks}) AND length(vector) = ?",
-            [*keys, 4 * self._dimension],
-        )
-
-
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), 500):
-        yield keys[start : start + 500]
-
-
-@contextmanager
-def _open_cache(fingerprint: str, dimension: int) -> Iterator[_Cache]:
-    path = cache_folder() / "features" / f"{fingerprint}.sqlite"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
-    except (OSError, sqlite3.Error) as error:
-        raise SaywhereError(
-            f"{path}: the feature cache cannot be opened ({error}); set SAYWHERE_CACHE to a "
-            "folder that can be written to"
-        ) from None
-    try:
-        yield _Cache(connection, dimension)
-    except sqlite3.Error as error:
-        # Extended codes keep the basic one in their low byte. Databases need no space to be read,
-        # but their side files do: where these cannot be made it is an input/output error.
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-            raise _NoSpaceError(
-                f"{path}: the feature cache cannot be written ({error}); free disk space and run "
-                "again, what is in it is kept; or set SAYWHERE_CACHE to a folder on another disk"
-            ) from None
-        raise SaywhereError(
-            f"{path}: the feature cache failed ({error}); free disk space, or delete the file"
-        ) from None
-    finally:
-        connection.close()

@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from saywhere import features
+from saywhere import feature_cache, features
 from saywhere.errors import ImageError, InputError, SaywhereError, TowerError
 from saywhere.features import (
     ImageRequest,
@@ -438,7 +438,7 @@ def test_a_cache_without_space(
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
 
-    monkeypatch.setattr(features._Cache, "store", full)
+    monkeypatch.setattr(feature_cache.FeatureCache, "store", full)
     texts = ["one", "two"]
     asked = text_features(CountingTextTower(), texts)  # a search goes on
     np.testing.assert_array_equal(asked, CountingTextTower().encode(texts))
