@@ -15,6 +15,7 @@ import click
 from saywhere import __version__
 from saywhere.commands.imagery import data, index, search, world
 from saywhere.commands.research import evaluate, submit, train
+from saywhere.commands.towers import towers
 from saywhere.errors import SaywhereError
 
 
@@ -55,5 +56,5 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, index, search, submit, world):
+for _verb in (data, train, evaluate, index, search, submit, towers, world):
     commands.add_command(_verb)
