@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from saywhere import __version__
+from saywhere.commands.hub import hub
 from saywhere.commands.imagery import data, index, search, world
 from saywhere.commands.research import evaluate, submit, train
 from saywhere.commands.towers import towers
@@ -56,5 +57,5 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, index, search, submit, towers, world):
+for _verb in (data, train, evaluate, index, search, submit, towers, hub, world):
     commands.add_command(_verb)
