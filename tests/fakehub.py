@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _REPO = r"(?P<repo>[\w.-]+/[\w.-]+)"
+_KINDS = "(models|datasets)"
 
 
 @dataclass
@@ -69,11 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self._path()
-        if match := re.fullmatch(rf"/api/models/{_REPO}(/revision/[^/]+)?", path):
+        if match := re.fullmatch(rf"/api/{_KINDS}/{_REPO}(/revision/[^/]+)?", path):
             self._info(match["repo"])
-        elif match := re.fullmatch(rf"/api/models/{_REPO}/tree/[^/]+", path):
+        elif match := re.fullmatch(rf"/api/{_KINDS}/{_REPO}/tree/[^/]+", path):
             self._tree(match["repo"])
-        elif match := re.fullmatch(rf"/{_REPO}/resolve/[^/]+/(?P<name>.+)", path):
+        elif match := re.fullmatch(rf"(/datasets)?/{_REPO}/resolve/[^/]+/(?P<name>.+)", path):
             self._file(match["repo"], match["name"])
         else:
             self._json({"error": f"no such page: {path}"}, 404)

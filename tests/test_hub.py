@@ -197,9 +197,12 @@ def test_names_that_lead_elsewhere_are_refused(
     folder.mkdir()
     shutil.copy(small_experts / "experts.json", folder)
     manifest = json.loads((folder / "experts.json").read_text("utf-8"))
-    evil: dict[str, Any] = {"files": {"../../evil.toml": "0" * 64},
-            "tower_files": {"../../evil.onnx": {"size": 3, "sha256": "0" * 64}}}[field]  # fmt: skip
-    seal(folder, **{field: {**manifest[field], **evil}})
+    names: dict[str, dict[str, Any]] = {
+        "files": {"../../evil.toml": "0" * 64},
+        "tower_files": {"../../evil.onnx": {"size": 3, "sha256": "0" * 64}},
+    }
+    evil = names[field]
+    seal(folder, None, **{field: {**manifest[field], **evil}})
     content = (folder / "experts.json").read_bytes()
     repo = f"evil/{field}"
     hub.repos[repo] = {**hub.repos[REPO], "experts.json": content, next(iter(evil)): b"bad"}

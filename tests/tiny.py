@@ -62,6 +62,8 @@ def write_xlmr(folder: Path, texts: Sequence[str], *, pieces: int = 160) -> Any:
         layer_norm_eps=1e-5, architectures=["XLMRobertaModel"],
     )  # fmt: skip
     settings.save_pretrained(folder)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special), "utf-8")
     torch.manual_seed(7)
     module: Any = transformers.XLMRobertaModel(settings)
     module.eval()
