@@ -107,7 +107,7 @@ def test_the_recipe_runs_as_printed(hub: tuple[FakeHub, str], tmp_path: Path) ->
     assert config.towers.image.precision == "float16"
     assert [expert.name for expert in experts.experts] == ["satellite", "drone", "ground"]
     assert min(config.train.stage1.epochs, config.train.stage2.epochs) > 0
-    assert {"stage 1", "stage 2"} <= set(re.findall(r"stage [12]", done.stderr))
+    assert {"stage1", "stage2"} <= set(re.findall(r"stage[12]", done.stderr))
     assert "fusion: fitted on" in done.stderr
     for name in ("test_951", "test_24G"):
         report = json.loads((tmp_path / f"runs/{name}.json").read_text("utf-8"))
