@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from saywhere.caches import CacheFile
+from saywhere.doctor import Check
 from saywhere.evaluate import Evaluation, Row
 from saywhere.types import Hit
 
@@ -75,6 +78,36 @@ def hits_table(hits: Sequence[Hit]) -> Table:
             f"{hit.lat:.6f}" if known else "–",
             f"{hit.lon:.6f}" if known else "–",
             hit.path,
+        )
+    return table
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """What doctor found; what is broken in red, what is worth knowing in yellow."""
+    from rich.markup import escape
+
+    table = _table(("part", "what", "", "found", "remedy"), right_from=5)
+    colours = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    for before, check in zip([None, *checks], checks, strict=False):
+        section = "" if before and before.section == check.section else check.section
+        status = f"[{colours[check.status]}]{check.status}[/]"
+        table.add_row(
+            section, escape(check.name), status, escape(check.found), escape(check.remedy)
+        )
+    return table
+
+
+def caches_table(files: Sequence[CacheFile]) -> Table:
+    """Caches with size and last use."""
+    from rich.markup import escape
+
+    table = _table(("kind", "tower", "rows", "MB", "last used", "file"), right_from=6)
+    for file in files:
+        used = datetime.fromtimestamp(file.used).astimezone().strftime("%Y-%m-%d %H:%M")
+        rows = "–" if file.rows is None else f"{file.rows:,}"
+        size = f"{file.bytes / 1e6:.1f}"
+        table.add_row(
+            file.kind, escape(file.tower or "–"), rows, size, used, escape(str(file.path))
         )
     return table
 

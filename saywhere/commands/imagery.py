@@ -16,13 +16,14 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
-from saywhere.errors import InputError
+from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
-    pass
+    from saywhere.bundle import ExpertSet
+    from saywhere.hardware import Runtime
 
 
 @click.group()
@@ -110,45 +111,56 @@ def index() -> None:
 @uri_option
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
+@click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
 @json_option
-@threads_option
+@runtime_options
 def index_add(
     folder: Path,
     experts: Path,
     uri: str,
     rebuild: bool,
     prune: bool,
+    skip_bad: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
 
-    Unchanged files are not read again, and deleted ones disappear from the index.
+    Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
+    an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
+    --prune drops it.
     """
     from dataclasses import asdict
 
     from saywhere.data import read
-    from saywhere.index import embedder, update_index
+    from saywhere.index import SKIP_REMEDY, embedder, update_index
 
     loaded = load(experts, None)
-    records = read(folder).records
-    with progress_bar("views") as progress:
-        by = embedder(loaded, threads=threads, progress=progress)
-        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune)
-    placed = sum(record.lat is not None for record in records)
+    try:
+        dataset = read(folder, skip_bad=skip_bad)
+    except DatasetError as error:
+        raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
+    skipped = dataset.skipped if skip_bad else None
+    with progress_bar("views", runtime.threads) as progress:
+        by = embedder(loaded, runtime=runtime, progress=progress)
+        done = update_index(
+            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
+        )
+    for line in done.skipped:
+        say(f"left out: {line}")
     if as_json:
-        report = asdict(done)
-        print_json({"index": uri, "images": report.pop("count"), "with_coordinates": placed,
-                    **report})  # fmt: skip
+        report = asdict(done) | {"skipped": len(done.skipped)}
+        print_json({"index": uri, "images": report.pop("count"), **report})
     if done.unreachable:
         say(
             f"{done.unreachable} images kept although their files are missing: their folder is "
-            "empty or out of reach; drop them with --prune if they are deleted"
+            "empty or out of reach, or their entry was left out; drop them with --prune if they "
+            "are deleted"
         )
     say(
-        f"{done.count} images indexed in {uri}, {placed} with coordinates: {done.added} added, "
-        f"{done.changed} changed, {done.deleted} deleted, {done.unchanged} unchanged "
-        f"in {done.seconds:.1f} s"
+        f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
+        f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
+        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s"
     )
 
 
@@ -204,16 +216,22 @@ def index_compact(uri: str, as_json: bool) -> None:
 @click.option("--platform", type=PLATFORMS, help="Only images of this platform.")
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+@click.option("--refine-with", metavar="MODEL", help="Let a language model reword WORDS first.")
+@click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
+@click.option("--budget", type=click.FloatRange(0.05, 60), help="Seconds it may take.")
 @json_option
-@threads_option
+@runtime_options
 def search(
     words: tuple[str, ...],
     count: int,
     platform: str | None,
     uri: str,
     experts: Path | None,
+    refine_with: str | None,
+    endpoint: str | None,
+    budget: float | None,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Find the images that WORDS describe, best first."""
     from dataclasses import asdict
@@ -229,7 +247,8 @@ def search(
         raise InputError("the description is empty; say what you see, in quotes")
     store = open_store(uri)
     loaded = load_experts(experts or Path(store.info().experts))
-    asked = embed_queries(loaded, [Query("q1", text)], threads=threads)
+    loaded = _with_refinement(loaded, refine_with, endpoint, budget)
+    asked = embed_queries(loaded, [Query("q1", text)], runtime=runtime)
     hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
     if as_json:
         print_json({"query": text, "index": uri, "hits": [asdict(hit) for hit in hits]})
@@ -237,6 +256,28 @@ def search(
         from saywhere.report import hits_table
 
         print_table(hits_table(hits))
+
+
+def _with_refinement(
+    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
+) -> ExpertSet:
+    """The experts with what flags say about query refinement over their own configuration.
+
+    It changes what a query says, not what an image is: the index stays theirs.
+    """
+    from dataclasses import replace
+
+    from saywhere.config import QueryRefinementConfig
+
+    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
+    over = {name: value for name, value in given.items() if value is not None}
+    if not over:
+        return experts
+    text = experts.config.text
+    known = text.query.model_dump() | over
+    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
+    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
+    return replace(experts, config=config)
 
 
 @click.command()
