@@ -190,6 +190,11 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+def place_experts(temporary: Path, folder: Path) -> None:
+    """Put a checked folder of experts in the place of ``folder``; both on one disk."""
+    _swap(temporary, folder.resolve())
+
+
 def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None:
     """All files into a folder of our own; the manifest last."""
     from safetensors.numpy import save  # not save_file: its error of a full disk is no OSError

@@ -15,9 +15,11 @@ import click
 
 from saywhere import __version__
 from saywhere.commands.experts import expert
+from saywhere.commands.hub import hub
 from saywhere.commands.imagery import data, index, search, world
 from saywhere.commands.refine import refine
 from saywhere.commands.research import evaluate, submit, train
+from saywhere.commands.towers import towers
 from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError
 
@@ -64,6 +66,6 @@ def commands() -> None:
 
 
 for _verb in (
-    data, refine, train, evaluate, expert, index, search, submit, world, doctor, cache,
+    data, refine, train, evaluate, expert, index, search, submit, towers, hub, world, doctor, cache,
 ):  # fmt: skip
     commands.add_command(_verb)

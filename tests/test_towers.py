@@ -150,8 +150,8 @@ def test_text_features_are_those_of_transformers(text: TextTower) -> None:
 
     from saywhere.towers.weights import load_text_module
 
-    module, weight_hash, source = load_text_module(TextTowerConfig())
-    assert weight_hash == TextTowerConfig().sha256
+    module, report, source = load_text_module(TextTowerConfig())
+    assert report.weight_hash == TextTowerConfig().sha256
     tokenizer = AutoTokenizer.from_pretrained(source)
     for words, found in zip(TEXTS, text.encode(TEXTS), strict=True):
         inputs = tokenizer([words], truncation=True, max_length=128, return_tensors="pt")
@@ -219,7 +219,8 @@ def test_weights_of_unknown_kind_are_refused(empty_cache: Path, tmp_path: Path) 
     assert "no such .safetensors" in refused(
         lambda: image_tower(TINY_VIT.model_copy(update={"weights": str(tmp_path / "x.pth")}))
     )
-    assert "unknown" in refused(lambda: text_tower(TextTowerConfig(weights="pickle")))
+    config = TextTowerConfig(name="nobody/nothing", weights="pickle")
+    assert "network" in refused(lambda: text_tower(config))
     (tmp_path / "bad.safetensors").write_bytes(b"\x05" * 99)
     assert "damaged" in refused(
         lambda: image_tower(
@@ -334,7 +335,7 @@ def test_random_weights_differ_and_so_do_their_fingerprints(empty_cache: Path) -
     assert (
         image_tower(TINY_VIT, runtime=Runtime(1)).fingerprint == tower.fingerprint
     )  # from the cache
-    hashes = {load_image_module(TINY_VIT)[1] for _ in range(2)}
+    hashes = {load_image_module(TINY_VIT)[1].weight_hash for _ in range(2)}
     assert len(hashes | {tower.metadata["weights"]}) == 3
     assert tower.fingerprint != cache.spec_key(TINY_VIT)
 
@@ -359,11 +360,13 @@ def test_a_clip_tower_keeps_its_projection(
     import timm
 
     from saywhere.towers import export
+    from saywhere.towers.checkpoint import LoadReport
 
     module = timm.create_model(
         "eva02_base_patch16_clip_224", embed_dim=48, depth=2, num_heads=2, num_classes=24
     ).eval()
-    monkeypatch.setattr(export, "load_image_module", lambda _config: (module, "tiny"))
+    loaded = module, LoadReport("eva02", "tiny")
+    monkeypatch.setattr(export, "load_image_module", lambda _config: loaded)
     config = ImageTowerConfig(name="eva02_base_patch16_clip_224", stages=("blocks.0",), weights="x")
     tower = image_tower(config, runtime=Runtime(1))
     pixels = noise(2, 224)
@@ -468,7 +471,7 @@ def test_random_text_towers_come_from_the_configuration_alone(tmp_path: Path) ->
     tiny_text_model(tmp_path, "Bert")
     (tmp_path / "model.safetensors").unlink()
     config = TextTowerConfig(name=str(tmp_path), weights="random")
-    assert len({load_text_module(config)[1] for _ in range(2)}) == 2
+    assert len({load_text_module(config)[1].weight_hash for _ in range(2)}) == 2
 
 
 @pytest.mark.parametrize(("kind", "most"), [("Bert", 40), ("XLMRoberta", 39)])

@@ -14,7 +14,7 @@ from saywhere.hardware import Runtime
 from saywhere.towers.cache import cache_folder, find_tower
 from saywhere.towers.runtime import ImageTower, TextTower
 
-__all__ = ["ImageTower", "TextTower", "cache_folder", "image_tower", "text_tower"]
+__all__ = ["ImageTower", "TextTower", "cache_folder", "find_tower", "image_tower", "text_tower"]
 
 
 def image_tower(

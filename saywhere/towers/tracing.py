@@ -1,0 +1,169 @@
+"""From a torch module to an ONNX graph, and whether the graph gives torch's numbers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saywhere.config import ImageTowerConfig, Precision, TextTowerConfig
+from saywhere.errors import MissingExtraError, TowerError
+from saywhere.towers.cache import OPSET
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+    from torch.export import Dim
+
+_FREE_STEP = 32  # every convolutional tower halves its input at most five times
+# Largest difference over the largest number. Eight bits move single numbers by a tenth or two and
+# rankings hardly: the bound finds a broken graph, benchmarks/int8.py what quantising costs.
+_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 0.5}
+
+
+def batch_axis() -> Dim:
+    """The axis along which inputs are batched."""
+    import torch
+
+    return torch.export.Dim("n", min=1, max=4096)
+
+
+def run_torch(
+    module: nn.Module, inputs: dict[str, Tensor], config: ImageTowerConfig | TextTowerConfig
+) -> Tensor:
+    """What the module gives for ``inputs``.
+
+    Raises:
+        TowerError: it cannot take them.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            features: Tensor = module(**inputs)
+    except TowerError:
+        raise
+    except Exception as error:  # whatever a model of others raises
+        raise TowerError(_cannot("run", config.name, error)) from None
+    return features
+
+
+def trace(
+    module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, Any], name: str
+) -> onnx.ModelProto:
+    """The module as an ONNX graph with the one output ``features``.
+
+    Args:
+        axes: free axes of each input.
+
+    Raises:
+        TowerError: the exporter cannot.
+        MissingExtraError: it is not installed.
+    """
+    import torch
+
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
+            program = torch.onnx.export(
+                module,
+                kwargs=inputs,
+                dynamic_shapes=axes,
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                output_names=["features"],
+            )
+    except ImportError as error:
+        raise MissingExtraError("exporting a tower", "train", error.name or "onnxscript") from None
+    except Exception as error:  # the exporter's own exceptions share no public base
+        raise TowerError(_cannot("trace", name, error)) from None
+    finally:
+        log.setLevel(level)
+    if program is None:
+        raise TowerError("torch.onnx gave no program; check the installed torch and onnxscript")
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _cannot(verb: str, name: str, error: Exception) -> str:
+    cause = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+    return (
+        f"the exporter cannot {verb} the tower {name!r} ({type(error).__name__}: {cause}); "
+        "choose another tower"
+    )
+
+
+def free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> bool:
+    """Let the graph take any multiple of 32 pixels, if it then still agrees with torch.
+
+    A convolutional graph holds no size but the input's; a vision transformer's positions do not
+    stretch, and it keeps its one size.
+    """
+    import torch
+
+    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
+    inputs = {"pixels": torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))}
+    try:
+        with torch.inference_mode():
+            expected = module(**inputs)
+    except Exception:  # refusing the size, in whatever way, is the answer
+        return False
+    freed = type(model)()
+    freed.CopyFrom(model)
+    for axis, name in ((2, "h"), (3, "w")):
+        dimension = freed.graph.input[0].type.tensor_type.shape.dim[axis]
+        dimension.ClearField("dim_value")
+        dimension.dim_param = name
+    del freed.graph.value_info[:]
+    try:
+        found = _run_graph(freed, inputs)
+    except Exception:  # as above
+        return False
+    if not _agree(found, expected, _TOLERANCE["float32"]):
+        return False
+    model.CopyFrom(freed)
+    return True
+
+
+def check_parity(
+    model: onnx.ModelProto,
+    inputs: dict[str, Tensor],
+    expected: Tensor,
+    name: str,
+    precision: Precision,
+) -> None:
+    """Refuse a graph whose numbers are not torch's, as far as its precision allows.
+
+    Raises:
+        TowerError: they are not.
+    """
+    if not _agree(_run_graph(model, inputs), expected, _TOLERANCE[precision]):
+        raise TowerError(
+            f"the exported graph of {name!r} does not give torch's numbers ({precision}); install "
+            "another version of torch or onnxscript, or choose another tower or precision"
+        )
+
+
+def _run_graph(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> np.ndarray[Any, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+    return np.asarray(session.run(None, feed)[0])
+
+
+def _agree(found: np.ndarray[Any, Any], expected: Tensor, tolerance: float) -> bool:
+    wanted = expected.numpy()
+    scale = max(float(np.abs(wanted).max()), 1e-6)
+    return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= tolerance * scale)
