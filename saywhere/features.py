@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -31,8 +31,7 @@ from saywhere.views import View, render
 Progress = Callable[[int, int], None]  # (done, total)
 _Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
 
-_BATCH_PIXELS = 16 * 224 * 224
-_DECODED_AHEAD = 3
+_BATCH_PIXELS = 4 * 224 * 224  # larger ones are slower: their activations fall out of the caches
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +88,9 @@ def image_features(
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
-        with closing(_batches(missing, namespace, size)) as batches:
-            for keys, pixels in batches:
-                cache.store(keys, tower.encode(pixels))
+        with closing(_batches(missing, namespace, size, tower.workers)) as batches:
+            for keys, features in _encoded(tower, batches):
+                cache.store(keys, features)
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
@@ -144,21 +143,44 @@ def _missing(
     return missing
 
 
+def _encoded(
+    tower: ImageTower, batches: Iterable[tuple[list[str], NDArray[np.uint8]]]
+) -> Iterator[tuple[list[str], FloatArray]]:
+    """Features of batches in their order, ``tower.workers`` of them computed side by side."""
+    failure = None
+    with ThreadPoolExecutor(tower.workers) as pool:
+        running: deque[tuple[list[str], Future[FloatArray]]] = deque()
+        try:
+            for keys, pixels in batches:
+                running.append((keys, pool.submit(tower.encode, pixels)))
+                if len(running) > tower.workers:  # one waits, so that no worker does
+                    done, features = running.popleft()
+                    yield done, features.result()
+        except ImageError as error:  # what comes before the bad image is not lost
+            failure = error
+        for done, features in running:
+            yield done, features.result()
+    if failure is not None:
+        raise failure
+
+
 def _batches(
-    requests: Sequence[ImageRequest], namespace: str, size: int
+    requests: Sequence[ImageRequest], namespace: str, size: int, workers: int
 ) -> Generator[tuple[list[str], NDArray[np.uint8]], None, None]:
     """Rendered views in batches of one edge and a bounded number of pixels.
 
-    A thread decodes and renders ahead of the tower: Pillow releases the interpreter lock.
+    Threads decode and render ahead of the tower's ``workers``: Pillow releases the interpreter
+    lock. They are few, since a large image takes a gigabyte while it is decoded.
     """
     waiting: dict[int, _Rendered] = defaultdict(list)
-    with ThreadPoolExecutor(1) as pool:
+    decoders = 1 + workers // 4
+    with ThreadPoolExecutor(decoders) as pool:
         ahead: deque[Future[_Rendered]] = deque()
         queue = iter(requests)
         while True:
             for request in queue:
                 ahead.append(pool.submit(_rendered, request, namespace, size))
-                if len(ahead) >= _DECODED_AHEAD:
+                if len(ahead) >= decoders + 2:
                     break
             if not ahead:
                 break

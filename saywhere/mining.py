@@ -1,9 +1,9 @@
 """Hard negatives: for each text the most similar images that are certainly wrong. Arrays only.
 
-Exact: similarities are computed in chunks of texts, so memory is chunk x images. Candidates of the
-same place or with an equal caption are masked, and a candidate *too* close to the positive is
-dropped as a likely false negative (the relative margin of sentence-transformers'
-``mine_hard_negatives``).
+Exact: similarities are computed in chunks of texts, so memory is chunk x images; see ``products``
+for how ties are kept. Candidates of the same place or with an equal caption are masked, and a
+candidate *too* close to the positive is dropped as a likely false negative (the relative margin of
+sentence-transformers' ``mine_hard_negatives``).
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from saywhere.errors import InputError
-from saywhere.types import BoolArray, FloatArray, IntArray
+from saywhere.products import (
+    exact_pairs,
+    float32_error,
+    floor_of_kth,
+    pairs_above,
+    places_in_groups,
+)
+from saywhere.types import FloatArray, IntArray
 
 NONE = -1
 
@@ -75,38 +82,69 @@ def mine_hard_negatives(
             f"mining: top_k {top_k}, chunk {chunk}, relative_margin {relative_margin}; give at "
             "least 1, 1 and 0"
         )
-    # Accumulated in float64 and rounded once: in float32 the product of two equal vectors depends
-    # on where in a block they lie, and then ties would be broken by chance (as in ``store``).
-    images = items.images.astype(np.float64).T  # (d, n)
-    mined = np.full((len(items.texts), top_k), NONE, np.int64)
-    for start in range(0, len(mined), chunk):
-        rows = np.arange(start, min(start + chunk, len(mined)))
-        similarity = (items.texts[rows].astype(np.float64) @ images).astype(np.float32)
-        dropped = _secret_positives(items, rows)
-        if relative_margin > 0:
-            positive = similarity[rows - start, rows]
-            dropped |= similarity > (positive - relative_margin * np.abs(positive))[:, None]
-        similarity[dropped] = -np.inf
-        mined[rows] = _top(similarity, top_k)
+    count = len(items.texts)
+    every = np.arange(count)
+    ceiling = np.full(count, np.inf, np.float32)  # the highest similarity that is kept
+    if relative_margin > 0:
+        positive = exact_pairs(items.texts, items.images, every, every)
+        np.subtract(positive, relative_margin * np.abs(positive), out=ceiling)
+    secret = [_Groups(items.places), _Groups(items.captions)]
+    error = float32_error(items.texts, items.images)
+    mined = np.full((count, top_k), NONE, np.int64)
+    for start in range(0, count, chunk):
+        rows = every[start : start + chunk]
+        texts = items.texts[rows]
+        similarity = texts @ items.images.T  # off by up to ``error``
+        for groups in secret:
+            similarity[groups.pairs(rows)] = -np.inf
+        row, column = _possible(similarity, ceiling[rows], error[rows], top_k)
+        exact = exact_pairs(texts, items.images, row, column)
+        kept = exact <= ceiling[rows][row]
+        _place(mined[rows[0] : rows[-1] + 1], row[kept], column[kept], exact[kept])
     return mined
 
 
-def _secret_positives(items: MiningItems, rows: IntArray) -> BoolArray:
-    """(chunk, n): the same place, or an equal caption."""
-    same_place = items.places[rows, None] == items.places[None, :]
-    same_caption = items.captions[rows, None] == items.captions[None, :]
-    return np.asarray(same_place | same_caption, np.bool_)
+class _Groups:
+    """Rows that share a code, found without comparing all with all.
+
+    Args:
+        codes: (n,) int64.
+    """
+
+    def __init__(self, codes: IntArray) -> None:
+        self._order = np.argsort(codes, kind="stable")
+        ascending = codes[self._order]
+        self._start = np.searchsorted(ascending, codes, "left")
+        self._size = np.searchsorted(ascending, codes, "right") - self._start
+
+    def pairs(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """Every (place in ``rows``, row of the same code), the row itself included."""
+        size = self._size[rows]
+        place = np.repeat(np.arange(len(rows)), size)
+        return place, self._order[self._start[rows][place] + places_in_groups(place)]
 
 
-def _top(scores: FloatArray, k: int) -> IntArray:
-    """(n, k) columns by descending score, ties by column; NONE where the score is -inf."""
-    kept = min(k, scores.shape[1])
-    # The k-th largest value bounds the contenders; all tied with it are sorted, then cut.
-    bound = np.partition(scores, -kept, axis=1)[:, -kept]
-    out = np.full((len(scores), k), NONE, np.int64)
-    for row, (values, least) in enumerate(zip(scores, bound, strict=True)):
-        columns = np.flatnonzero((values >= least) & np.isfinite(values))
-        # Columns ascend, so a stable sort leaves ties in their order.
-        best = columns[np.argsort(-values[columns], kind="stable")][:k]
-        out[row, : len(best)] = best
-    return out
+def _possible(
+    similarity: FloatArray, ceiling: FloatArray, error: FloatArray, k: int
+) -> tuple[IntArray, IntArray]:
+    """Pairs that may be among the k best below ``ceiling``; alters ``similarity``.
+
+    Args:
+        similarity: (chunk, n), each entry off by up to its row's error; -inf where masked.
+        ceiling, error: (chunk,).
+    """
+    similarity[similarity > (ceiling + error)[:, None]] = -np.inf
+    # Some of these will turn out to be above the ceiling: look as many places further down.
+    unsure = int((similarity > (ceiling - error)[:, None]).sum(1).max(initial=0))
+    depth = min(k + unsure, similarity.shape[1])
+    least = floor_of_kth(similarity, depth) - 2 * error
+    return pairs_above(similarity, np.maximum(least, np.finfo(np.float32).min))  # none masked
+
+
+def _place(mined: IntArray, row: IntArray, column: IntArray, exact: FloatArray) -> None:
+    """Write the best columns of each row into ``mined`` (chunk, k), best first, ties by column."""
+    order = np.lexsort((column, -exact, row))
+    row, column = row[order], column[order]
+    rank = places_in_groups(row)
+    best = rank < mined.shape[1]
+    mined[row[best], rank[best]] = column[best]

@@ -8,18 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.store import (
-    VectorStore,
-    check_k,
-    check_vectors,
-    contenders,
-    exact_scores,
-    require_experts,
-)
+from saywhere.products import Best, exact_scores, places_in_groups
+from saywhere.store import VectorStore, check_k, check_vectors, require_experts
 from saywhere.types import Embeddings, FloatArray, Hit, IntArray, Platform
 
-# Scores held at once, queries x gallery: 64 MB of float32.
+# Scores held at once, queries x images: 64 MB of float32.
 MAX_SCORES = 2**24
+_BLOCK = 4096  # images scored at once
 
 
 def search(
@@ -75,10 +70,18 @@ def rank_exact(queries: Embeddings, gallery: Embeddings, k: int | None) -> IntAr
     ranking = np.empty((len(asked), width), dtype=np.int64)
     step = max(1, MAX_SCORES // max(1, len(images)))
     for start in range(0, len(asked), step):
-        for row, scores in enumerate(exact_scores(asked[start : start + step], images), start):
-            best = contenders(scores, width)
-            # Contenders ascend, so a stable sort leaves ties in the order of the gallery.
-            ranking[row] = best[np.argsort(-scores[best], kind="stable")][:width]
+        part = asked[start : start + step]
+        if 8 * width > len(images):  # picking the best first would save nothing
+            scores = exact_scores(part, images)
+            # A stable sort leaves ties in the order of the gallery.
+            ranking[start : start + step] = np.argsort(-scores, axis=1, kind="stable")[:, :width]
+            continue
+        best = Best(part, width)
+        for first in range(0, len(images), _BLOCK):
+            best.offer(images[first : first + _BLOCK])
+        rank = places_in_groups(best.rows)
+        within = rank < width
+        ranking[start + best.rows[within], rank[within]] = best.positions[within]
     return ranking
 
 

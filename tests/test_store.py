@@ -22,8 +22,6 @@ from saywhere.store import (
     StoreInfo,
     VectorStore,
     build_store,
-    contenders,
-    exact_scores,
     lance,
     open_store,
 )
@@ -549,19 +547,3 @@ def test_build_needs_experts_and_a_dimension(tmp_path: Path) -> None:
                 experts="e",
                 root="r",
             )
-
-
-def test_equal_vectors_score_equally_wherever_they_lie() -> None:
-    vector = vectors_of(1, 513)
-    vectors = vectors_of(9001, 513, seed=5)
-    twins = [0, 1, 17, 4095, 4096, 9000]
-    vectors[twins] = vector
-    scores = exact_scores(vectors_of(17, 513, seed=6), vectors)[:, twins]
-    assert (scores == scores[:, :1]).all()
-
-
-def test_contenders_include_every_tie() -> None:
-    scores = np.array([1, 3, 2, 2, 5, 2], dtype=np.float32)
-    assert contenders(scores, 1).tolist() == [4]
-    assert contenders(scores, 3).tolist() == [1, 2, 3, 4, 5]
-    assert contenders(scores, 6).tolist() == contenders(scores, 99).tolist() == list(range(6))

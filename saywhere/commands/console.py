@@ -83,13 +83,23 @@ def print_table(table: Table) -> None:
 
 
 _SECONDS_BETWEEN_LINES = 15
+_MEASURED_SECONDS = 3  # of batches, before their rate is believed
+_LONG_SECONDS = 10  # what takes less needs no estimate
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[Progress]:
-    """Progress on stderr: a bar that vanishes when done, or in a log a line every 15 seconds."""
+def progress_bar(unit: str, threads: int | None = None) -> Iterator[Progress]:
+    """Progress on stderr, with the time it will take.
+
+    On a terminal a bar that vanishes when done; in a log one line that estimates a long job after
+    its first batches, then a line every 15 seconds.
+
+    Args:
+        unit: what is counted.
+        threads: CPU threads at work, named in the estimate.
+    """
     if not sys.stderr.isatty():
-        yield _line_writer(unit)
+        yield _line_writer(unit, threads)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -105,13 +115,38 @@ def progress_bar(unit: str) -> Iterator[Progress]:
         yield advance
 
 
-def _line_writer(unit: str) -> Progress:
-    last = time.monotonic()
+def _line_writer(unit: str, threads: int | None) -> Progress:
+    said = time.monotonic()
+    first: tuple[int, float] | None = None
+    estimated = False
 
     def advance(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            say(f"{unit}: {done} of {total}")
+        nonlocal said, first, estimated
+        now = time.monotonic()
+        if first is None:  # its batch paid for warming up: the rate is that of the batches after it
+            first = done, now
+        elif not estimated and now - first[1] >= _MEASURED_SECONDS:
+            estimated = True
+            rate = max(1, done - first[0]) / (now - first[1])
+            if (total - done) / rate >= _LONG_SECONDS:
+                said = now
+                say(f"{unit}: {_estimate(total - done, rate, threads)}")
+        if now - said >= _SECONDS_BETWEEN_LINES:
+            said = now
+            say(f"{unit}: {done:,} of {total:,}")
 
     return advance
+
+
+def _estimate(left: int, rate: float, threads: int | None) -> str:
+    """``12,300 to go, about 4 min at 52/s on 2 threads``; ``rate`` is a second."""
+    seconds = left / rate
+    if seconds < 90:
+        time_left = f"{seconds:.0f} s"
+    elif seconds < 90 * 60:
+        time_left = f"{seconds / 60:.0f} min"
+    else:
+        time_left = f"{seconds / 3600:.1f} h"
+    at = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+    on = f" on {threads} thread{'s' if threads > 1 else ''}" if threads else ""
+    return f"{left:,} to go, about {time_left} at {at}{on}"

@@ -132,7 +132,7 @@ def index_add(
 
     loaded = load(experts, None)
     records = read(folder).records
-    with progress_bar("views") as progress:
+    with progress_bar("views", threads) as progress:
         by = embedder(loaded, threads=threads, progress=progress)
         done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune)
     placed = sum(record.lat is not None for record in records)

@@ -66,7 +66,7 @@ def train(
         image_tower(config.towers.image, threads=threads),
         text_tower(config.towers.text, threads=threads),
     )
-    with progress_bar("views") as progress:
+    with progress_bar("views", threads) as progress:
         experts = train_experts(dataset, config, towers, say, progress)
     save_experts(
         experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
@@ -111,7 +111,7 @@ def evaluate(
 
     loaded = load(experts, fusion)
     task = make_task(read(path), truth)
-    with progress_bar("views") as progress:
+    with progress_bar("views", threads) as progress:
         found = run(
             loaded,
             task,
@@ -168,7 +168,7 @@ def submit(
     from saywhere.submit import submit as run
 
     loaded = load(experts, fusion)
-    with progress_bar("views") as progress:
+    with progress_bar("views", threads) as progress:
         zipped = run(loaded, asked, records, out, threads=threads, progress=progress)
     say(f"{len(asked)} queries answered")
     click.echo(out)

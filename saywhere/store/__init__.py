@@ -21,7 +21,7 @@ import numpy as np
 
 from saywhere.data.source import is_unicode
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.types import FloatArray, Hit, IntArray, Platform
+from saywhere.types import FloatArray, Hit, Platform
 
 if TYPE_CHECKING:
     from saywhere.store.writer import IndexWriter
@@ -30,8 +30,6 @@ SCHEMA_VERSION = 2
 MAX_K = 10_000
 # Products of two components of this size, summed over any dimension we use, still fit a float32.
 LARGEST_COMPONENT = 1e15
-# Rows scored at once: bounds the float64 copy to 4096 x d, 26 MB at d = 800.
-SCORE_BLOCK = 4096
 SCHEMES = ("lance",)
 
 
@@ -248,35 +246,6 @@ def check_k(k: int) -> None:
     """
     if not 1 <= k <= MAX_K:
         raise InputError(f"k = {k}: cannot return that many hits; give 1 to {MAX_K:,}")
-
-
-def exact_scores(queries: FloatArray, vectors: FloatArray) -> FloatArray:
-    """Dot products, accumulated in float64 and rounded to float32 once.
-
-    A float32 BLAS product gives equal rows scores that differ in the last bit, depending on where
-    in a block they lie; then ties would be broken by chance. This one doesn't depend on blocking.
-
-    Args:
-        queries: (q, d) float32.
-        vectors: (n, d) float32.
-
-    Returns:
-        (q, n) float32.
-    """
-    wide = queries.astype(np.float64)
-    scores = np.empty((len(queries), len(vectors)), dtype=np.float32)
-    for start in range(0, len(vectors), SCORE_BLOCK):
-        block = vectors[start : start + SCORE_BLOCK].astype(np.float64)
-        scores[:, start : start + SCORE_BLOCK] = wide @ block.T
-    return scores
-
-
-def contenders(scores: FloatArray, k: int) -> IntArray:
-    """Positions of the k best of ``scores`` (n,) and of all that tie with the k-th, ascending."""
-    if k >= scores.size:
-        return np.arange(scores.size, dtype=np.int64)
-    kth = np.partition(scores, scores.size - k)[scores.size - k]
-    return np.flatnonzero(scores >= kth).astype(np.int64)
 
 
 def index_folder(uri: str) -> str:

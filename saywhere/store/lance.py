@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from saywhere.errors import InputError
+from saywhere.products import Best
 from saywhere.store import (
     Row,
     StoreInfo,
     check_k,
     check_vectors,
-    contenders,
-    exact_scores,
     require_experts,
 )
 from saywhere.store.columns import (
@@ -54,8 +54,10 @@ if TYPE_CHECKING:
 
 TABLE = "images"
 HIT_COLUMNS = ("image_id", "path", "platform", "place_id", "lat", "lon")
-# Scores held at once, queries x images: 64 MB of float32. More queries take another pass.
+# Scores held at once, queries x (a batch and the best): 64 MB of float32. More queries take another
+# pass over the table.
 MAX_SCORES = 2**24
+_BATCH = 4096  # images; at most: LanceDB hands out smaller ones too
 # What LanceDB and PyArrow raise for storage they cannot read or write.
 STORAGE_ERRORS = (RuntimeError, OSError, ValueError)
 
@@ -260,32 +262,35 @@ def _platform_condition(platform: Platform | None) -> str | None:
 
 
 def _scan(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
-    step = max(1, MAX_SCORES // max(1, table.count_rows()))
+    step = max(1, MAX_SCORES // (_BATCH + k))
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), step):
-        images, scores = _score(table, queries[start : start + step], condition)
-        hits.extend(_top(images, row, k) for row in scores)
+        hits.extend(_pass(table, queries[start : start + step], k, condition))
     return hits
 
 
-def _score(table: Table, queries: FloatArray, condition: str | None) -> tuple[pa.Table, FloatArray]:
-    """One pass over one version of the table: n images without vectors, and (q, n) scores."""
-    import pyarrow as pa
-
+def _pass(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
+    """One pass over one version of the table; of its images only the best so far are kept."""
     scan = _select(table, (*HIT_COLUMNS, VECTOR))
-    batches = (scan.where(condition) if condition else scan).to_batches()
-    images, scores = [], [np.empty((len(queries), 0), dtype=np.float32)]
-    for batch in batches:
+    best = Best(queries, k)
+    images: dict[int, dict[str, Any]] = {}  # by position in the scan
+    seen = 0
+    for batch in (scan.where(condition) if condition else scan).to_batches(_BATCH):
         vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
-        scores.append(exact_scores(queries, vectors))
-        images.append(batch.select(HIT_COLUMNS))
-    schema = pa.schema([table.schema.field(name) for name in HIT_COLUMNS])
-    return pa.Table.from_batches(images, schema).combine_chunks(), np.concatenate(scores, axis=1)
+        found = best.offer(vectors)
+        values = batch.select(HIT_COLUMNS).take(found - seen).to_pylist()
+        images.update(zip(found.tolist(), values, strict=True))
+        seen += len(vectors)
+    hits = []
+    for first, end in pairwise(np.searchsorted(best.rows, np.arange(len(queries) + 1))):
+        scores, positions = best.scores[first:end], best.positions[first:end].tolist()
+        hits.append(_hits([images[at] for at in positions], scores.tolist(), k))
+    return hits
 
 
-def _top(images: pa.Table, scores: FloatArray, k: int) -> list[Hit]:
-    positions = contenders(scores, k)
-    found = zip(images.take(positions).to_pylist(), scores[positions].tolist(), strict=True)
+def _hits(images: list[dict[str, Any]], scores: list[float], k: int) -> list[Hit]:
+    """The k best of images that include all ties with the last; ties by image_id."""
+    found = zip(images, scores, strict=True)
     best = sorted(found, key=lambda pair: (-pair[1], pair[0]["image_id"]))[:k]
     hits = [Hit(rank=rank, score=score, **image) for rank, (image, score) in enumerate(best, 1)]
     return [replace(hit, platform=Platform(hit.platform)) if hit.platform else hit for hit in hits]

@@ -47,13 +47,18 @@ class ImageTower(_Tower):
     Attributes:
         native_size: edge in pixels of the images it was trained with.
         any_size: whether it takes other multiples of ``size_step``, too.
+        workers: how many threads may best call ``encode`` at a time. Each call runs on one thread:
+            batches side by side never wait for each other, as the threads of one batch do after
+            every layer. No feature depends on how many there are, nor on the batch it is in.
     """
 
     required = (*_Tower.required, "mean", "std", "native_size", "any_size")
     size_step = 32
+    workers = 1
 
     def __init__(self, path: Path, *, threads: int = 2) -> None:
-        super().__init__(path, threads=threads)
+        super().__init__(path, threads=1)
+        self.workers = threads
         self.native_size: int = self.metadata["native_size"]
         self.any_size: bool = self.metadata["any_size"]
         mean = np.asarray(self.metadata["mean"], np.float32) * 255
@@ -90,11 +95,12 @@ class ImageTower(_Tower):
         """
         for edge in pixels.shape[1:3]:
             self.check_size(edge)
-        # Normalised here with the tower's own mean and standard deviation (0..255 scale).
-        batch = pixels.transpose(0, 3, 1, 2).astype(np.float32)
-        batch *= self._scale
+        # Normalised with the tower's own mean and standard deviation (0..255 scale). Planes first:
+        # on interleaved pixels the same arithmetic takes ten times as long.
+        planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        batch = np.multiply(planes, self._scale, dtype=np.float32)
         batch += self._shift
-        features: FloatArray = self._session.run(None, {"pixels": np.ascontiguousarray(batch)})[0]
+        features: FloatArray = self._session.run(None, {"pixels": batch})[0]
         return features
 
 

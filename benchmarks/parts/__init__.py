@@ -1,0 +1,1 @@
+"""The parts of ``speed.py``: each measures one thing and returns lines of the table."""
