@@ -13,7 +13,8 @@ from typing import NoReturn
 import click
 
 from saywhere import __version__
-from saywhere.commands.imagery import data, index, search, world
+from saywhere.commands.imagery import data, index, world
+from saywhere.commands.locate import calibrate, locate, search
 from saywhere.commands.research import evaluate, submit, train
 from saywhere.errors import SaywhereError
 
@@ -42,7 +43,8 @@ _HELP = """Say what you see, get where it is.
 \b
   saywhere train train.json --out experts       words and images -> experts
   saywhere index PHOTOS --experts experts       images -> index
-  saywhere search "red brick church by a pond"  words -> places
+  saywhere search "red brick church by a pond"  words -> images
+  saywhere locate "red brick church by a pond"  words -> places, with a radius
 """
 
 
@@ -55,5 +57,5 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, index, search, submit, world):
+for _verb in (data, train, evaluate, index, search, locate, calibrate, submit, world):
     commands.add_command(_verb)

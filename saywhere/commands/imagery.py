@@ -14,10 +14,10 @@ from saywhere.commands.console import (
     json_option,
     load,
     print_json,
-    print_table,
     progress_bar,
     say,
     threads_option,
+    uri_option,
 )
 from saywhere.errors import InputError
 
@@ -89,11 +89,6 @@ class _IndexGroup(click.Group):
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
             args = ["add", *args]
         return super().parse_args(ctx, args)
-
-
-uri_option = click.option(
-    "--index", "uri", default="saywhere-index", show_default=True, help="Path or URI."
-)
 
 
 @click.group(cls=_IndexGroup, subcommand_metavar="DIR | COMMAND [ARGS]...")
@@ -196,47 +191,6 @@ def index_compact(uri: str, as_json: bool) -> None:
         print_json({"index": uri, **asdict(done)})
     freed = (done.bytes_before - done.bytes_after) / 1e6
     say(f"{uri}: {done.count} images, {freed:.1f} MB freed, {done.bytes_after / 1e6:.1f} MB left")
-
-
-@click.command()
-@click.argument("words", nargs=-1, required=True)
-@click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
-@click.option("--platform", type=PLATFORMS, help="Only images of this platform.")
-@uri_option
-@click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
-@json_option
-@threads_option
-def search(
-    words: tuple[str, ...],
-    count: int,
-    platform: str | None,
-    uri: str,
-    experts: Path | None,
-    as_json: bool,
-    threads: int,
-) -> None:
-    """Find the images that WORDS describe, best first."""
-    from dataclasses import asdict
-
-    from saywhere.bundle import load_experts
-    from saywhere.embed import embed_queries
-    from saywhere.search import search as find
-    from saywhere.store import open_store
-    from saywhere.types import Platform, Query
-
-    text = " ".join(words).strip()
-    if not text:
-        raise InputError("the description is empty; say what you see, in quotes")
-    store = open_store(uri)
-    loaded = load_experts(experts or Path(store.info().experts))
-    asked = embed_queries(loaded, [Query("q1", text)], threads=threads)
-    hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
-    if as_json:
-        print_json({"query": text, "index": uri, "hits": [asdict(hit) for hit in hits]})
-    else:
-        from saywhere.report import hits_table
-
-        print_table(hits_table(hits))
 
 
 @click.command()

@@ -11,17 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from saywhere.area import Area
 from saywhere.errors import InputError
-from saywhere.products import Best
+from saywhere.products import Best, exact_scores
 from saywhere.store import (
+    Platforms,
     Row,
     StoreInfo,
     check_k,
@@ -44,7 +47,7 @@ from saywhere.store.generations import (
     read_manifest,
     storage_error,
 )
-from saywhere.types import FloatArray, Hit, Platform
+from saywhere.types import FloatArray, Hit, Platform, ScoredImages
 
 if TYPE_CHECKING:
     import lancedb
@@ -62,6 +65,7 @@ _BATCH = 4096  # images; at most: LanceDB hands out smaller ones too
 STORAGE_ERRORS = (RuntimeError, OSError, ValueError)
 
 Answer = TypeVar("Answer")
+Wide = NDArray[np.float64]
 
 
 class LanceStore:
@@ -127,12 +131,24 @@ class LanceStore:
             raise storage_error(self._folder, "read", error) from error
 
     def search(
-        self, vectors: FloatArray, k: int, *, platform: Platform | None = None
+        self,
+        vectors: FloatArray,
+        k: int,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
     ) -> list[list[Hit]]:
         check_k(k)
-        condition = _platform_condition(platform)
+        wanted = _Wanted(_platform_condition(platform), area)
         vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
-        return self._read(lambda table: _scan(table, vectors, k, condition))[1]
+        return self._read(lambda table: _scan(table, vectors, k, wanted))[1]
+
+    def scores(
+        self, vectors: FloatArray, *, platform: Platforms = None, area: Area | None = None
+    ) -> ScoredImages:
+        wanted = _Wanted(_platform_condition(platform), area)
+        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        return self._read(lambda table: _score_all(table, vectors, wanted))[1]
 
     def compact(self) -> None:
         """Joins what many ``add`` calls wrote and frees what they replaced.
@@ -250,32 +266,82 @@ def _select(table: Table, columns: tuple[str, ...]) -> LanceQueryBuilder:
     return table.search().select(list(columns))
 
 
-def _platform_condition(platform: Platform | None) -> str | None:
-    """The only SQL there is: its one value comes out of the enum, never out of a user's text."""
+def _platform_condition(platform: Platforms) -> str | None:
+    """The only SQL there is: its values come out of the enum, never out of a user's text."""
     if platform is None:
         return None
     try:
-        return f"platform = '{Platform(platform).value}'"
+        chosen = [platform] if isinstance(platform, str) else platform
+        values = sorted({Platform(one).value for one in chosen})
     except ValueError as error:
         known = ", ".join(Platform)
         raise InputError(f"platform {platform!r}: unknown; give one of {known}") from error
+    if not values:
+        raise InputError("no platform: nothing can be found; give one, or None for all")
+    return " OR ".join(f"platform = '{value}'" for value in values)
 
 
-def _scan(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which images of a table qualify: an SQL condition, and an area checked in NumPy."""
+
+    condition: str | None
+    area: Area | None
+
+    def batches(self, table: Table, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        scan = _select(table, columns)
+        scan = scan.where(self.condition) if self.condition else scan
+        for batch in scan.to_batches(_BATCH):
+            if self.area is None:
+                yield batch
+            else:
+                import pyarrow as pa
+
+                yield batch.filter(pa.array(self.area.contains(*_positions(batch))))
+
+
+def _positions(columns: pa.RecordBatch | pa.Table) -> tuple[Wide, Wide]:
+    """(lat, lon) of n images, (n,) float64 each; NaN where they have none."""
+    lat, lon = (columns[name].to_numpy(zero_copy_only=False) for name in ("lat", "lon"))
+    return np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+
+
+def _score_all(table: Table, queries: FloatArray, wanted: _Wanted) -> ScoredImages:
+    scores, kept = [np.empty((len(queries), 0), np.float32)], []
+    for batch in wanted.batches(table, (*HIT_COLUMNS, VECTOR)):
+        vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
+        scores.append(exact_scores(queries, vectors))
+        kept += batch.select(HIT_COLUMNS).to_pylist()
+    order = sorted(range(len(kept)), key=lambda at: str(kept[at]["image_id"]))
+    rows = [kept[at] for at in order]
+    positions = ([np.nan if row[name] is None else row[name] for row in rows]
+                 for name in ("lat", "lon"))  # fmt: skip
+    lat, lon = (np.asarray(column, np.float64) for column in positions)
+    return ScoredImages(
+        image_ids=tuple(row["image_id"] for row in rows),
+        paths=tuple(row["path"] for row in rows),
+        platforms=tuple(Platform(row["platform"]) if row["platform"] else None for row in rows),
+        place_ids=tuple(row["place_id"] for row in rows),
+        lat=lat,
+        lon=lon,
+        scores=np.concatenate(scores, 1)[:, order],
+    )
+
+
+def _scan(table: Table, queries: FloatArray, k: int, wanted: _Wanted) -> list[list[Hit]]:
     step = max(1, MAX_SCORES // (_BATCH + k))
     hits: list[list[Hit]] = []
     for start in range(0, len(queries), step):
-        hits.extend(_pass(table, queries[start : start + step], k, condition))
+        hits.extend(_pass(table, queries[start : start + step], k, wanted))
     return hits
 
 
-def _pass(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
+def _pass(table: Table, queries: FloatArray, k: int, wanted: _Wanted) -> list[list[Hit]]:
     """One pass over one version of the table; of its images only the best so far are kept."""
-    scan = _select(table, (*HIT_COLUMNS, VECTOR))
     best = Best(queries, k)
     images: dict[int, dict[str, Any]] = {}  # by position in the scan
     seen = 0
-    for batch in (scan.where(condition) if condition else scan).to_batches(_BATCH):
+    for batch in wanted.batches(table, (*HIT_COLUMNS, VECTOR)):
         vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
         found = best.offer(vectors)
         values = batch.select(HIT_COLUMNS).take(found - seen).to_pylist()

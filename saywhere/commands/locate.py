@@ -1,0 +1,386 @@
+"""For people who look for something: search for images, locate a place, calibrate both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from saywhere.commands.console import (
+    PATH,
+    PLATFORMS,
+    print_json,
+    print_table,
+    say,
+    threads_option,
+    uri_option,
+)
+from saywhere.errors import InputError
+
+if TYPE_CHECKING:
+    from saywhere.area import Area, Circle
+    from saywhere.bundle import ExpertSet
+    from saywhere.certainty import Certainty, Kind
+    from saywhere.coordinates import Notation
+    from saywhere.export import Mark
+    from saywhere.store import VectorStore
+    from saywhere.types import Embeddings, Location, Platform
+
+_NOTATIONS = click.Choice(["decimal", "dms", "utm", "mgrs"])  # spelled out: help must be quick
+_UNCALIBRATED = "uncalibrated: scores rank images, they are no probabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """``--platform``, ``--box``, ``--polygon`` and ``--around``, as given."""
+
+    platforms: tuple[str, ...]
+    box: str | None
+    polygon: Path | None
+    around: str | None
+
+    def chosen(self) -> frozenset[Platform] | None:
+        """The platforms, None for all."""
+        from saywhere.types import Platform
+
+        return frozenset(Platform(name) for name in self.platforms) or None
+
+    def area(self) -> Area | None:
+        """What all spatial filters have in common; InputError where one is malformed."""
+        from saywhere.area import Area, Box, Circle, Polygon, parse_box, read_polygon
+        from saywhere.coordinates import parse_numbers
+
+        parts: list[Box | Circle | Polygon] = []
+        if self.box is not None:
+            parts.append(parse_box(self.box))
+        if self.polygon is not None:
+            parts.append(read_polygon(self.polygon))
+        if self.around is not None:
+            lat, lon, metres = parse_numbers(self.around, "LAT,LON,METRES")
+            parts.append(Circle(lat, lon, metres))
+        return Area(tuple(parts)) if parts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How results are printed: ``form`` is table, json, geojson, csv, kml, gpx or paths."""
+
+    form: str
+    nul: bool
+    notation: Notation
+
+
+def filter_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Which images and places qualify; they reach the verb as one ``filters``."""
+
+    @click.option("--platform", "platforms", type=PLATFORMS, multiple=True,
+                  help="Only of this platform; repeatable.")  # fmt: skip
+    @click.option("--box", metavar="W,S,E,N", help="Only inside, degrees; W > E crosses 180°.")
+    @click.option("--polygon", type=PATH, help="Only inside the polygons of a GeoJSON file.")
+    @click.option("--around", metavar="LAT,LON,METRES", help="Only inside this circle.")
+    @wraps(verb)
+    def composed(
+        *args: object,
+        platforms: tuple[str, ...],
+        box: str | None,
+        polygon: Path | None,
+        around: str | None,
+        **others: object,
+    ) -> None:
+        verb(*args, filters=Filters(platforms, box, polygon, around), **others)
+
+    return composed
+
+
+def output_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """How results are printed; it reaches the verb as one ``output``."""
+
+    @click.option("--json", "form", flag_value="json", help="Print JSON.")
+    @click.option("--geojson", "form", flag_value="geojson", help="Print GeoJSON.")
+    @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+    @click.option("--kml", "form", flag_value="kml", help="Print KML.")
+    @click.option("--gpx", "form", flag_value="gpx", help="Print GPX waypoints.")
+    @click.option("--paths", "form", flag_value="paths", help="Print bare paths, a line each.")
+    @click.option("-0", "nul", is_flag=True, help="Paths end in NUL instead, for xargs -0.")
+    @click.option("--coords", "notation", type=_NOTATIONS, default="decimal", show_default=True,
+                  help="How positions are written for people.")  # fmt: skip
+    @wraps(verb)
+    def composed(
+        *args: object, form: str | None, nul: bool, notation: Notation, **others: object
+    ) -> None:
+        chosen = Output(form or ("paths" if nul else "table"), nul, notation)
+        verb(*args, output=chosen, **others)
+
+    return composed
+
+
+def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """What is asked of which index, by whom."""
+    for option in (
+        threads_option,
+        click.option("--experts", type=PATH, help="Where the index's experts are now, if moved."),
+        uri_option,
+        click.option("--image", "photos", type=PATH, multiple=True,
+                     help="Ask with a photo, alone or with words; repeatable."),
+    ):  # fmt: skip
+        verb = option(verb)
+    return verb
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first so many.")
+@click.option("--min-score", type=float, help="Leave out hits below this score.")
+@asked_options
+@filter_options
+@output_options
+def search(
+    words: tuple[str, ...],
+    count: int,
+    offset: int,
+    min_score: float | None,
+    photos: tuple[Path, ...],
+    uri: str,
+    experts: Path | None,
+    threads: int,
+    filters: Filters,
+    output: Output,
+) -> None:
+    """Find the images that WORDS describe, or that look like a photo, best first."""
+    from dataclasses import asdict
+
+    from saywhere.export import hit_marks
+    from saywhere.report import hits_table
+    from saywhere.search import Page, fused
+    from saywhere.search import search as find
+
+    text = " ".join(words).strip()
+    page, area = Page(offset, min_score), filters.area()
+    store, loaded = _open(uri, experts)
+    asked, kinds = _embed(loaded, [text] if words else [], photos, threads)
+    found = find(store, fused(asked), count, platform=filters.chosen(), area=area, page=page)
+    hits = found[0]
+    certainty = _certainty(uri, loaded, store)
+    calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
+    if output.form == "json":
+        print_json({
+            "query": text, "images": list(map(str, photos)), "index": uri,
+            "calibrated": calibrated, "hits": [asdict(hit) for hit in hits],
+        })  # fmt: skip
+    elif output.form == "table":
+        print_table(hits_table(hits, output.notation))
+    else:
+        _print(output, hit_marks(hits), [hit.path for hit in hits])
+
+
+@click.command()
+@click.argument("descriptions", nargs=-1)
+@click.option("-k", "count", type=click.IntRange(1, 1000), default=5, show_default=True,
+              help="Places to list.")  # fmt: skip
+@click.option("--near", metavar="LAT,LON", help="The last known position; with --within.")
+@click.option("--within", type=float, metavar="METRES",
+              help="How far off it may be, with 95 % probability.")  # fmt: skip
+@click.option("--html", "report", type=PATH, help="Write a report with a map, one file.")
+@asked_options
+@filter_options
+@output_options
+def locate(
+    descriptions: tuple[str, ...],
+    count: int,
+    near: str | None,
+    within: float | None,
+    report: Path | None,
+    photos: tuple[Path, ...],
+    uri: str,
+    experts: Path | None,
+    threads: int,
+    filters: Filters,
+    output: Output,
+) -> None:
+    """Find the place that all DESCRIPTIONS are of, each in quotes, and how sure that is.
+
+    Several descriptions along a flight narrow it down. Probabilities count every place of the
+    index; they are honest once `saywhere calibrate` has run on known pairs of it.
+    """
+    from saywhere.certainty import Certainty
+    from saywhere.export import place_marks
+    from saywhere.locate import Where
+    from saywhere.locate import locate as find
+    from saywhere.report import location_lines, places_table
+
+    where = Where(filters.chosen(), filters.area(), _near(near, within))
+    if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
+        say(
+            f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
+        )
+    store, loaded = _open(uri, experts)
+    asked, kinds = _embed(loaded, descriptions, photos, threads)
+    certainty = _certainty(uri, loaded, store) or Certainty()
+    images = store.scores(asked.vectors)
+    found = find(images, kinds, certainty, where, count)
+    if report is not None:
+        from saywhere.files import write_text
+        from saywhere.mapreport import map_report
+
+        write_text(report, map_report(found, descriptions, photos, images))
+        say(f"report written to {report}")
+    if output.form == "json":
+        print_json(_location_json(found, descriptions, photos, uri, output.notation))
+    elif output.form == "table":
+        print_table(places_table(found, output.notation))
+        for line in location_lines(found):
+            say(line)
+    else:
+        paths = [hit.path for place in found.places for hit in place.evidence]
+        _print(output, place_marks(found), paths)
+        for line in location_lines(found):
+            say(line)
+
+
+@click.command()
+@click.argument("pairs", type=PATH)
+@click.option("--none-share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              default=0.1, show_default=True,
+              help="How often what is described is expected not to be in the index.")  # fmt: skip
+@click.option("--within", type=click.FloatRange(0, min_open=True), default=100, show_default=True,
+              metavar="METRES", help="How near a place must be to be the right one.")  # fmt: skip
+@uri_option
+@click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@threads_option
+def calibrate(
+    pairs: Path,
+    none_share: float,
+    within: float,
+    uri: str,
+    experts: Path | None,
+    as_json: bool,
+    threads: int,
+) -> None:
+    """Fit how sure answers are, on the known PAIRS of an index.
+
+    PAIRS is a CSV file with a column `query` (words) or `image` (a path relative to the file), the
+    columns `lat` and `lon` of what is described, and maybe `metres`, how near a place must be to be
+    the right one.
+    """
+    from saywhere.calibrate import Pairing, calibrate_pairs
+    from saywhere.certainty import Certainty, binding, save_certainty
+    from saywhere.pairs import read_pairs
+
+    known = read_pairs(pairs, within)
+    store, loaded = _open(uri, experts)
+    words = [pair.query for pair in known if pair.query is not None]
+    photos = [pair.image for pair in known if pair.image is not None]
+    asked, _ = _embed(loaded, words, photos, threads)
+    # Embedded words first: pairs take the same order.
+    ordered = [pair for pair in known if pair.query is not None]
+    ordered += [pair for pair in known if pair.image is not None]
+    start = Certainty(none_share=none_share)
+    fitted = calibrate_pairs(Pairing.of(ordered), store.scores(asked.vectors), start)
+    path = save_certainty(uri, fitted.certainty, binding(loaded, store.info()), fitted.report)
+    if as_json:
+        print_json({"index": uri, "calibration": str(path), **fitted.report})
+    else:
+        for line in fitted.lines():
+            click.echo(line)
+    say(f"written to {path}")
+
+
+def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
+    from saywhere.bundle import load_experts
+    from saywhere.store import open_store, require_experts
+
+    store = open_store(uri)
+    loaded = load_experts(experts or Path(store.info().experts))
+    require_experts(store.info(), loaded.hash)
+    return store, loaded
+
+
+def _embed(
+    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], threads: int
+) -> tuple[Embeddings, tuple[Kind, ...]]:
+    """(q, d) queries, words first, and what each is."""
+    import numpy as np
+
+    from saywhere.embed import embed_image_queries, embed_queries
+    from saywhere.types import Embeddings, Query
+
+    if not all(text.strip() for text in texts):
+        raise InputError("the description is empty; say what you see, in quotes")
+    if not texts and not photos:
+        raise InputError("nothing to look for: say what you see, in quotes, or give --image PHOTO")
+    parts = []
+    if texts:
+        queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
+        parts.append(embed_queries(experts, queries, threads=threads))
+    if photos:
+        parts.append(embed_image_queries(experts, photos, threads=threads))
+    ids = tuple(name for part in parts for name in part.ids)
+    vectors = np.concatenate([part.vectors for part in parts])
+    words: tuple[Kind, ...] = ("words",) * len(texts)
+    seen: tuple[Kind, ...] = ("image",) * len(photos)
+    return Embeddings(ids, vectors, experts.hash), words + seen
+
+
+def _certainty(uri: str, experts: ExpertSet, store: VectorStore) -> Certainty | None:
+    from saywhere.certainty import binding, load_certainty
+
+    return load_certainty(uri, binding(experts, store.info()))
+
+
+def _near(near: str | None, within: float | None) -> Circle | None:
+    from saywhere.area import Circle
+    from saywhere.coordinates import parse_position
+
+    if near is None and within is None:
+        return None
+    if near is None or within is None:
+        raise InputError("--near LAT,LON and --within METRES belong together; give both")
+    return Circle(*parse_position(near), within)
+
+
+def _location_json(
+    found: Location,
+    descriptions: Sequence[str],
+    photos: Sequence[Path],
+    uri: str,
+    notation: Notation,
+) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from saywhere.coordinates import format_position
+
+    value = asdict(found)
+    for place in value["places"]:
+        place["position"] = format_position(place["lat"], place["lon"], notation)
+    return {
+        "descriptions": list(descriptions),
+        "images": list(map(str, photos)),
+        "index": uri,
+        "uncalibrated": not found.calibrated,
+        **value,
+    }
+
+
+def _print(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> None:
+    import sys
+
+    from saywhere.export import export, visible
+
+    if output.form != "paths":
+        click.echo(export(marks, output.form, output.notation), nl=False)  # type: ignore[arg-type]
+        return
+    end = "\0" if output.nul else "\n"
+    broken = [path for path in paths if "\n" in path]
+    if broken and not output.nul:
+        raise InputError(f"path {broken[0]!r}: holds a line end; use -0")
+    shown = [visible(path) for path in paths] if sys.stdout.isatty() else paths
+    # Bytes as the file system has them, or the path would name no file.
+    sys.stdout.buffer.write(
+        "".join(path + end for path in shown).encode("utf-8", "surrogateescape")
+    )

@@ -1,0 +1,129 @@
+"""How far off, and how honest, positions are in rendered worlds the experts never saw.
+
+Each world is indexed as a user's raw files are: georeferenced tiles and photos, no place ids. The
+queries are the world's own, one of each image of a place in operator's words, and the truth is the
+centre of the place described, which no drone or ground camera stands on. One world is calibrated
+on, the others are scored with that calibration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saywhere.bundle import ExpertSet
+from saywhere.calibrate import Pairing, calibrate_pairs, judge_locations
+from saywhere.certainty import Kind
+from saywhere.data.folder import read_folder
+from saywhere.data.track4 import read_queries
+from saywhere.embed import embed_images, embed_queries
+from saywhere.features import Progress
+from saywhere.location_metrics import Judged, joined, location_scores
+from saywhere.products import exact_scores
+from saywhere.types import Query, Record, ScoredImages
+from saywhere.world import World, WorldConfig, render_world
+
+TOLERANCE_M = 60.0  # half of what lies between two places
+
+
+@dataclass(frozen=True, slots=True)
+class WorldSizes:
+    """(seed, places) of the world to calibrate on and of those to score.
+
+    The seeds are this benchmark's own: train on others. Places that are drawn for the gallery only
+    are one a world, so the defaults ask 1044 queries of 348 places.
+    """
+
+    fitted: tuple[int, int] = (101, 250)
+    scored: tuple[tuple[int, int], ...] = ((102, 175), (103, 175))
+
+
+def run_world_benchmark(
+    experts: ExpertSet,
+    cache: Path,
+    log: Callable[[str], None],
+    sizes: WorldSizes | None = None,
+    *,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Renders, embeds, calibrates and scores; JSON-able, as ``location_scores``.
+
+    Args:
+        cache: worlds are rendered here once, a folder each.
+        log: called with one line a step.
+
+    Raises:
+        InputError: a cache that cannot be written, or a world too small to calibrate on.
+    """
+    sizes = sizes or WorldSizes()
+
+    def prepare(seed: int, places: int) -> tuple[Pairing, ScoredImages]:
+        log(f"world {seed}: {places} places, rendered and embedded unless they are cached")
+        config = WorldConfig(seed=seed, places=places, test_places=places - 1)
+        world = render_world(cache / f"seed-{seed}-{places}", config)
+        return _scored(experts, world, threads, progress)
+
+    fitted = calibrate_pairs(*prepare(*sizes.fitted))
+    parts: list[Judged] = []
+    spots: list[Any] = []
+    for seed, places in sizes.scored:
+        judged, spot = judge_locations(*prepare(seed, places), fitted.certainty)
+        parts.append(judged)
+        spots.append(spot + 10_000 * len(spots))  # places of different worlds are different
+    count = sum(len(spot) for spot in spots)
+    judged = joined(parts, np.arange(count))
+    levels = fitted.certainty.levels
+    inside = judged.mass <= levels[0], judged.mass <= levels[1]
+    scores = location_scores(judged, inside, np.concatenate(spots))
+    return {
+        "benchmark": "world",
+        **scores,
+        "calibration": dict(fitted.report),
+        "expert_hash": experts.hash,
+        "seeds": {"fitted": sizes.fitted[0], "scored": [seed for seed, _ in sizes.scored]},
+    }
+
+
+def _scored(
+    experts: ExpertSet, world: World, threads: int, progress: Progress | None
+) -> tuple[Pairing, ScoredImages]:
+    records = read_folder(world.imagery).records
+    images = embed_images(experts, records, threads=threads, progress=progress).embeddings
+    asked = read_queries(world.track4 / "test_queries.txt")
+    texts = embed_queries(experts, asked, threads=threads)
+    return _truth(world, asked), scored_records(
+        records, exact_scores(texts.vectors, images.vectors)
+    )
+
+
+def scored_records(records: tuple[Record, ...], scores: np.ndarray) -> ScoredImages:
+    """Records with (q, n) scores, as a store would give them; in the order of ``records``."""
+    lat, lon = (
+        np.asarray(
+            [np.nan if (value := getattr(record, name)) is None else value for record in records]
+        )
+        for name in ("lat", "lon")
+    )
+    return ScoredImages(
+        image_ids=tuple(record.image_id for record in records),
+        paths=tuple(str(record.path) for record in records),
+        platforms=tuple(record.platform for record in records),
+        place_ids=tuple(record.place_id for record in records),
+        lat=lat,
+        lon=lon,
+        scores=scores,
+    )
+
+
+def _truth(world: World, asked: tuple[Query, ...]) -> Pairing:
+    answers = json.loads((world.track4 / "ground_truth.json").read_text("utf-8"))["queries"]
+    centre = {place.place_id: (place.lat, place.lon) for place in world.places}
+    where = np.asarray([centre[answers[query.query_id]["place"]] for query in asked])
+    kinds: tuple[Kind, ...] = ("words",) * len(asked)
+    return Pairing(where[:, 0], where[:, 1], np.full(len(asked), TOLERANCE_M), kinds)
