@@ -23,6 +23,7 @@ from saywhere.store import StoreInfo, index_folder
 Kind = Literal["words", "image"]
 KINDS: tuple[Kind, ...] = ("words", "image")
 FORMAT = "saywhere-calibration-1"
+_SHARPNESS = ("temperature", "stray", "none_offset")
 LEVELS = (0.5, 0.95)
 # Standard errors in metres assumed of satellite tiles, drone and ground cameras and unknown ones:
 # a tile's centre is near what it shows, a camera is not.
@@ -39,11 +40,18 @@ class Sharpness:
 
     Attributes:
         temperature: scores are divided by it.
+        stray: share of a query's evidence that says nothing.
         none_offset: log-likelihood of "none of these"; None until fitted.
     """
 
     temperature: float = 1.0
+    stray: float = 0.05
     none_offset: float | None = None
+
+    @property
+    def evidence(self) -> tuple[float, float]:
+        """(temperature, stray), as ``hypotheses.answers`` takes them."""
+        return self.temperature, self.stray
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,7 @@ def load_certainty(uri: str, bound: Binding) -> Certainty | None:
 
 def _certainty(found: Mapping[str, Any]) -> Certainty:
     kinds = {
-        str(name): Sharpness(float(value["temperature"]), float(value["none_offset"]))
+        str(name): Sharpness(*(float(value[part]) for part in _SHARPNESS))
         for name, value in found["kinds"].items()
     }
     certainty = Certainty(
@@ -155,13 +163,11 @@ def _certainty(found: Mapping[str, Any]) -> Certainty:
         diameter_m=float(found["diameter_m"]),
         none_share=float(found["none_share"]),
     )
-    numbers = [
-        *certainty.error_m,
-        certainty.diameter_m,
-        *(kind.temperature for kind in kinds.values()),
-    ]
-    sorted_residuals = sorted(certainty.residuals) == list(certainty.residuals)
-    if min(numbers) <= 0 or not sorted_residuals or not 0 < certainty.none_share < 1:
+    positive = [*certainty.error_m, certainty.diameter_m]
+    positive += [kind.temperature for kind in kinds.values()]
+    shares = [certainty.none_share, *(kind.stray for kind in kinds.values())]
+    ascending = sorted(certainty.residuals) == list(certainty.residuals)
+    if min(positive) <= 0 or not all(0 < share < 1 for share in shares) or not ascending:
         raise ValueError("numbers out of range")
     return certainty
 

@@ -23,6 +23,7 @@ from saywhere.errors import InputError
 from saywhere.features import Progress
 from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
+from saywhere.task_location import task_location
 from saywhere.trainset import codes
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
 from saywhere.vector_metrics import ranks_and_ap_of_labels
@@ -91,7 +92,8 @@ class Evaluation:
     Attributes:
         rows: the first is text to image, by image, all platforms, mixed gallery.
         official: recalls of the published script and the gap to the places, where asked for.
-        context: what was evaluated with what.
+        context: what was evaluated with what, and ``location``: how far off positions are, None
+            without coordinates.
     """
 
     rows: tuple[Row, ...]
@@ -204,6 +206,7 @@ def evaluate(
         "fusion": experts.config.fusion.mode,
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
+        "location": task_location(task.records, task.places, task.target, (images, texts)),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)

@@ -14,6 +14,10 @@ How well place h answers query q, at temperature T:
 The mean, because ten photos of one building are no more evidence than one. The sum over platforms,
 because the words describe one view, and a place isn't less probable for being seen in others too.
 m(q) is the mean score over the index: what a query gets from whatever it is compared with.
+
+Some descriptions fit nothing, or the wrong thing well. So a share of a query's evidence, ``stray``,
+says nothing: its likelihood is (1 - stray) exp L_h + stray mean_h exp L_h, and one bad description
+among several cannot rule the right place out.
 """
 
 from __future__ import annotations
@@ -90,13 +94,20 @@ def group_images(images: ScoredImages, diameter_m: float, linked: int = LINKED) 
     return _places(label, images, vectors)
 
 
-def answers(places: Places, scores: FloatArray, temperature: float) -> Floats:
-    """L_h(q): (q, U) from (q, n) scores of all images of the index."""
+def answers(places: Places, scores: FloatArray, temperature: float, stray: float = 0.0) -> Floats:
+    """Log-likelihoods: (q, U) from (q, n) scores of all images of the index.
+
+    Args:
+        temperature: scores are divided by it, above 0.
+        stray: share of the evidence that says nothing, in [0, 1).
+    """
     scaled = scores.astype(np.float64)
     scaled = (scaled - scaled.mean(1, keepdims=True))[:, places.rows] / temperature
     top = scaled.max(1, keepdims=True)
     sums = np.add.reduceat(np.exp(scaled - top), places.starts, 1) / places.sizes
-    return np.asarray(top + np.log(np.add.reduceat(sums, places.first_group, 1) + _LEAST))
+    shares = np.add.reduceat(sums, places.first_group, 1)
+    shares = (1 - stray) * shares + stray * shares.mean(1, keepdims=True)
+    return np.asarray(top + np.log(shares + _LEAST))
 
 
 def points(places: Places, error_m: Floats) -> tuple[Floats, Floats, Floats]:

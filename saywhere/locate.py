@@ -71,7 +71,7 @@ def locate(
     spread = Spread(lat, lon, error, certainty.residuals)
     log_prior, notes = _prior(spread, where)
     likelihood = np.concatenate([
-        answers(places, images.scores[row : row + 1], certainty.of(kind).temperature)
+        answers(places, images.scores[row : row + 1], *certainty.of(kind).evidence)
         for row, kind in enumerate(kinds)
     ])  # fmt: skip
     found = posterior(likelihood, log_prior, certainty.none(kinds))

@@ -34,7 +34,6 @@ class Judged:
         confidence: probability of the first place.
         truth: probability of the right place.
         mass: probability that is nearer to the first point than the truth is.
-        residual: distance from the right place's point to the truth, by its standard error.
         radius_95_m: of the 95 % region.
         none: probability of "none of these".
         none_without: the same after the right place was taken out of the index.
@@ -45,7 +44,6 @@ class Judged:
     confidence: Floats
     truth: Floats
     mass: Floats
-    residual: Floats
     radius_95_m: Floats
     none: Floats
     none_without: Floats
@@ -106,7 +104,7 @@ def calibration_error(confidence: Floats, right: BoolArray) -> float:
     return float(sum(gaps) / len(order))
 
 
-def location_lines(scores: Mapping[str, Any]) -> list[str]:
+def scores_in_words(scores: Mapping[str, Any]) -> list[str]:
     """The numbers in words, for people."""
     shares = ", ".join(f"{100 * scores[f'within_{m}_m']:.0f} % within {m} m" for m in WITHIN_M)
     return [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from saywhere.coordinates import Notation, format_position
 from saywhere.evaluate import Evaluation, Row
 from saywhere.export import visible
+from saywhere.location_metrics import scores_in_words
 from saywhere.types import Hit, Location
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
         "|---|---|---|---|" + "--:|" * (len(EVALUATION_COLUMNS) - 4),
     ]
     lines += ["| " + " | ".join(evaluation_cells(row)) + " |" for row in evaluation.rows]
+    if context.get("location"):
+        lines += ["", "Position, probabilities cross-fitted by place:"]
+        lines += ["", *(f"- {line}" for line in scores_in_words(context["location"]))]
     if evaluation.official:
         lines += ["", *_official_lines(evaluation.official)]
     return "\n".join(lines) + "\n"

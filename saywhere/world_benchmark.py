@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 
 from saywhere.bundle import ExpertSet
-from saywhere.calibrate import Pairing, calibrate_pairs, judge_locations
+from saywhere.calibrate import calibrate_pairs, judge_locations
 from saywhere.certainty import Kind
 from saywhere.data.folder import read_folder
 from saywhere.data.track4 import read_queries
 from saywhere.embed import embed_images, embed_queries
 from saywhere.features import Progress
 from saywhere.location_metrics import Judged, joined, location_scores
+from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
-from saywhere.types import Query, Record, ScoredImages
+from saywhere.task_location import scored_records
+from saywhere.types import Query, ScoredImages
 from saywhere.world import World, WorldConfig, render_world
 
 TOLERANCE_M = 60.0  # half of what lies between two places
@@ -97,33 +99,13 @@ def _scored(
     images = embed_images(experts, records, threads=threads, progress=progress).embeddings
     asked = read_queries(world.track4 / "test_queries.txt")
     texts = embed_queries(experts, asked, threads=threads)
-    return _truth(world, asked), scored_records(
-        records, exact_scores(texts.vectors, images.vectors)
-    )
-
-
-def scored_records(records: tuple[Record, ...], scores: np.ndarray) -> ScoredImages:
-    """Records with (q, n) scores, as a store would give them; in the order of ``records``."""
-    lat, lon = (
-        np.asarray(
-            [np.nan if (value := getattr(record, name)) is None else value for record in records]
-        )
-        for name in ("lat", "lon")
-    )
-    return ScoredImages(
-        image_ids=tuple(record.image_id for record in records),
-        paths=tuple(str(record.path) for record in records),
-        platforms=tuple(record.platform for record in records),
-        place_ids=tuple(record.place_id for record in records),
-        lat=lat,
-        lon=lon,
-        scores=scores,
-    )
+    scores = exact_scores(texts.vectors, images.vectors)
+    return _truth(world, asked), scored_records(records, (None,) * len(records), scores)
 
 
 def _truth(world: World, asked: tuple[Query, ...]) -> Pairing:
     answers = json.loads((world.track4 / "ground_truth.json").read_text("utf-8"))["queries"]
     centre = {place.place_id: (place.lat, place.lon) for place in world.places}
     where = np.asarray([centre[answers[query.query_id]["place"]] for query in asked])
-    kinds: tuple[Kind, ...] = ("words",) * len(asked)
-    return Pairing(where[:, 0], where[:, 1], np.full(len(asked), TOLERANCE_M), kinds)
+    kinds: list[Kind] = ["words"] * len(asked)
+    return Pairing(where[:, 0], where[:, 1], np.full(len(asked), TOLERANCE_M), tuple(kinds))
