@@ -80,14 +80,15 @@ def _draw(path: Path, extent: Extent, canvas: np.ndarray) -> bool:
     import rasterio
     from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning
-    from rasterio.transform import from_bounds
     from rasterio.vrt import WarpedVRT
 
     _, height, width = canvas.shape
-    target = from_bounds(extent.west, extent.south, extent.east, extent.north, width, height)
+    across, down = (extent.east - extent.west) / width, (extent.north - extent.south) / height
+    target = rasterio.Affine(across, 0.0, extent.west, 0.0, -down, extent.north)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's use of affine
             # The driver is named, or GDAL would open a VRT under any suffix and follow it.
             with (
                 rasterio.open(path.absolute(), driver="GTiff") as tile,

@@ -162,7 +162,7 @@ def _ladders(table: PairTable, rows: IntArray) -> dict[Kind, _Ladder]:
         own = rows[[table.kinds[row] == kind for row in rows]]
         if len(own):
             steps = float(np.median(table.spread(own))) * _TEMPERATURES
-            evidence = np.stack([table.evidence(own, float(step)) for step in steps])
+            evidence = np.stack([table.evidence(own, float(step), kind) for step in steps])
             out[kind] = _Ladder(own, steps, evidence)
     return out
 

@@ -103,7 +103,9 @@ def embed_image_queries(
     satellite tiles in the satellite expert's joint space, and drone photos in the drone expert's.
     Calibration is that of words: it weighs experts against each other, while the spread of image
     scores is another, which is why ``calibrate`` fits a temperature for images of their own. There
-    is no platform prior: what a photo was taken from says nothing of what it is compared with.
+    is no platform prior: what a photo was taken from says nothing of what it is compared with. A
+    photo is like all photos of its platform, so in a mixed ranking those come first; search one
+    platform at a time, or let ``locate`` compare within each.
 
     Raises:
         ImageError, ExpertError: as ``embed_images``.

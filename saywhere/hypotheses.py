@@ -13,7 +13,10 @@ How well place h answers query q, at temperature T:
 
 The mean, because ten photos of one building are no more evidence than one. The sum over platforms,
 because the words describe one view, and a place isn't less probable for being seen in others too.
-m(q) is the mean score over the index: what a query gets from whatever it is compared with.
+m(q) is the mean score over the index: what a query gets from whatever it is compared with. A photo
+is like all photos of its own platform, whatever they show, so for a photo m(q) is the mean over the
+images of i's platform. Measured on rendered worlds, photo not in the index: the right place comes
+first in 60 % of cases with that, in 2 % without; for words it would cost 2 of 16 %.
 
 Some descriptions fit nothing, or the wrong thing well. So a share of a query's evidence, ``stray``,
 says nothing: its likelihood is (1 - stray) exp L_h + stray mean_h exp L_h, and one bad description
@@ -94,15 +97,28 @@ def group_images(images: ScoredImages, diameter_m: float, linked: int = LINKED) 
     return _places(label, images, vectors)
 
 
-def answers(places: Places, scores: FloatArray, temperature: float, stray: float = 0.0) -> Floats:
+def answers(
+    places: Places,
+    scores: FloatArray,
+    temperature: float,
+    stray: float = 0.0,
+    *,
+    photos: bool = False,
+) -> Floats:
     """Log-likelihoods: (q, U) from (q, n) scores of all images of the index.
 
     Args:
         temperature: scores are divided by it, above 0.
         stray: share of the evidence that says nothing, in [0, 1).
+        photos: the queries are images, so scores are compared within each platform.
     """
-    scaled = scores.astype(np.float64)
-    scaled = (scaled - scaled.mean(1, keepdims=True))[:, places.rows] / temperature
+    wide = scores.astype(np.float64)
+    scaled = wide[:, places.rows]
+    if photos:
+        scaled -= _platform_means(places, scaled)
+    else:
+        scaled -= wide.mean(1, keepdims=True)
+    scaled /= temperature
     top = scaled.max(1, keepdims=True)
     sums = np.add.reduceat(np.exp(scaled - top), places.starts, 1) / places.sizes
     shares = np.add.reduceat(sums, places.first_group, 1)
@@ -128,6 +144,14 @@ def points(places: Places, error_m: Floats) -> tuple[Floats, Floats, Floats]:
 def kind_of(platform: Platform | None) -> int:
     """Index into ``PLATFORMS``, 3 for unknown."""
     return len(PLATFORMS) if platform is None else PLATFORMS.index(platform)
+
+
+def _platform_means(places: Places, scores: Floats) -> Floats:
+    """(q, m): for each image the mean score of all images of its platform."""
+    kinds = np.repeat(places.kinds, places.sizes)
+    counts = np.maximum(np.bincount(kinds, minlength=KINDS), 1)
+    means = np.stack([scores[:, kinds == kind].sum(1) for kind in range(KINDS)], 1) / counts
+    return np.asarray(means[:, kinds])
 
 
 def _known_places(images: ScoredImages) -> IntArray:

@@ -71,7 +71,8 @@ def locate(
     spread = Spread(lat, lon, error, certainty.residuals)
     log_prior, notes = _prior(spread, where)
     likelihood = np.concatenate([
-        answers(places, images.scores[row : row + 1], *certainty.of(kind).evidence)
+        answers(places, images.scores[row : row + 1], *certainty.of(kind).evidence,
+                photos=kind == "image")
         for row, kind in enumerate(kinds)
     ])  # fmt: skip
     found = posterior(likelihood, log_prior, certainty.none(kinds))

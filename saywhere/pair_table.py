@@ -117,14 +117,15 @@ class PairTable:
         """(rows,) standard deviation of the scores of each of these queries."""
         return np.asarray(self._images.scores[rows].std(1), np.float64)
 
-    def evidence(self, rows: IntArray, temperature: float) -> tuple[Floats, ...]:
+    def evidence(self, rows: IntArray, temperature: float, kind: Kind) -> tuple[Floats, ...]:
         """By pair: log-likelihood of the right place, log means of all and of all others; count."""
         out = np.empty((4, len(rows)))
         for places, block in self._blocks:
             at = np.flatnonzero(np.isin(rows, block))
             for part in np.array_split(at, max(1, len(at) * len(places.rows) >> 22)):
                 if len(part):
-                    found = answers(places, self._images.scores[rows[part]], temperature)
+                    scores = self._images.scores[rows[part]]
+                    found = answers(places, scores, temperature, photos=kind == "image")
                     out[:, part] = _log_means(found, self.place[rows[part]])
         return tuple(out)
 
@@ -140,7 +141,7 @@ class PairTable:
         """The fields of ``Judged``, of one query."""
         kind, truth = self._truth.kinds[row], self.place[row]
         scores = self._images.scores[row : row + 1]
-        logs = answers(places, scores, *certainty.of(kind).evidence)[0]
+        logs = answers(places, scores, *certainty.of(kind).evidence, photos=kind == "image")[0]
         _, every, without, count = _log_means(logs[None], truth[None])[:, 0]
         share = np.exp(logs - np.log(count) - every)
         first = int(share.argmax())

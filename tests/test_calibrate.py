@@ -13,6 +13,7 @@ from saywhere.calibrate import calibrate_pairs, judge_locations
 from saywhere.certainty import (
     Binding,
     Certainty,
+    Kind,
     Sharpness,
     calibration_path,
     load_certainty,
@@ -56,7 +57,8 @@ def simulated(seed: int, places: int = 60, asked: int = 400, sharp: float = 1.0)
         *at,
         np.asarray(scores * sharp, np.float32),
     )
-    return Pairing(lat[right], lon[right], np.full(asked, 150.0), ("words",) * asked), images
+    kinds: list[Kind] = ["words"] * asked
+    return Pairing(lat[right], lon[right], np.full(asked, 150.0), tuple(kinds)), images
 
 
 def test_temperature_and_errors_are_found_again() -> None:

@@ -38,11 +38,11 @@ def opened(form: Form, marks: list[Mark], folder: Path) -> tuple[list[str], list
     """Names, geometries and fields as GDAL reads them, of all layers."""
     path = folder / f"x.{form}"
     path.write_text(export(marks, form), "utf-8")
-    names, shapes, fields = list[str](), list[Any](), {}
+    names, shapes, fields = list[str](), list[Any](), dict[str, Any]()
     for layer, _ in pyogrio.list_layers(path):
         meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer)
         table = dict(zip(meta["fields"], columns, strict=True))
-        names += list(table.get("name", table.get("Name")))
+        names += list(table["name" if "name" in table else "Name"])
         shapes += [shapely.from_wkb(one) for one in wkb]
         fields |= table
     return names, shapes, fields

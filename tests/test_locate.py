@@ -134,6 +134,20 @@ def test_answers_equal_the_formula(seed: int, temperature: float, stray: float) 
         assert found[row] == pytest.approx(np.log(mixed), abs=1e-4)
 
 
+def test_photos_are_compared_within_each_platform() -> None:
+    scores = [[0.2, 0.6, 0.1, 0.9, 0.8, 0.9]]  # every drone image is more like a drone photo
+    names: list[str | None] = ["a", "b", "c"] * 2
+    seen: list[Platform | None] = [S, S, S, D, D, D]
+    images = images_at([(300.0 * (n % 3), 0) for n in range(6)], scores, seen, names)
+    places = group_images(images, 100)
+    found = answers(places, images.scores, 0.1, photos=True)[0]
+    centred = np.array([0.2, 0.6, 0.1]) - 0.3, np.array([0.9, 0.8, 0.9]) - 2.6 / 3
+    assert found == pytest.approx(np.log(sum(np.exp(part / 0.1) for part in centred)), abs=1e-5)
+    assert int(found.argmax()) == 1
+    certain = Certainty({"image": Sharpness(0.1, 0.01, 5.0)})
+    assert locate(images, ("image",), certain).places[0].place_id == "b"
+
+
 def test_a_point_is_where_the_precise_platform_says() -> None:
     images = images_at([(0, 0), (60, 0), (60, 0)], platforms=[S, D, D])
     lat, lon, error = points(group_images(images, 100), np.array([10.0, 30.0, 30.0, 30.0]))

@@ -24,6 +24,7 @@ from saywhere.store import (
     build_store,
     lance,
     open_store,
+    scan,
 )
 from saywhere.store.generations import MANIFEST, read_manifest
 from saywhere.store.scan import best_hits
@@ -115,7 +116,7 @@ def test_hits_equal_a_naive_search(
 ) -> None:
     rows, vectors = gallery
     queries = vectors_of(7, 64, seed=1)
-    monkeypatch.setattr(lance, "MAX_SCORES", 3 * 5000)  # seven queries take three passes
+    monkeypatch.setattr(scan, "MAX_SCORES", 3 * 5000)  # seven queries take three passes
     for query, hits in zip(queries, big.search(queries, 200), strict=True):
         scores = vectors.astype(np.float64) @ query.astype(np.float64)
         order = np.argsort(-scores, kind="stable")[:200]
