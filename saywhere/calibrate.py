@@ -8,7 +8,8 @@ What is fitted, in this order:
    right place and, with its images taken out of the index, of "none";
 4. how distances to the truth are distributed, in units of the place's standard error;
 5. the mass at which regions held 50 and 95 % of the truths, out of fold (split conformal
-   prediction: Vovk et al. 2005), so that coverage holds even where 2 to 4 are only nearly right.
+   prediction: Vovk et al. 2005), so that coverage holds even where 2 to 4 are only nearly right;
+6. where 20 places or more have several pairs, how much descriptions of one place have in common.
 
 Places are never split between folds: a fold's numbers are fitted without its places.
 """
@@ -83,6 +84,9 @@ def calibrate_pairs(
     bounds = np.asarray(levels)[fold_of]  # (q, 2): each fold by the others' levels
     inside = judged.mass <= bounds[:, 0], judged.mass <= bounds[:, 1]
     final = replace(_fit(table, ladders, rows, start), levels=_levels(judged.mass))
+    correlation = table.correlation(final)
+    if correlation is not None:
+        final = replace(final, correlation=correlation)
     report = location_scores(judged, inside, table.spot[rows])
     report |= {
         "pairs": len(truth.lat),
@@ -91,14 +95,18 @@ def calibrate_pairs(
         "sharpness": {name: asdict(kind) for name, kind in final.kinds.items()},
         "error_m": list(final.error_m),
         "levels": list(final.levels),
+        "correlation": final.correlation,
     }
     return Calibrated(final, report)
 
 
 def judge_locations(
-    truth: Pairing, images: ScoredImages, certainty: Certainty
+    truth: Pairing, images: ScoredImages, certainty: Certainty, *, together: bool = False
 ) -> tuple[Judged, IntArray]:
     """Answers of a calibration to pairs that it wasn't fitted on.
+
+    Args:
+        together: ask with all descriptions of a place at once, where it has several.
 
     Returns:
         (answers, place of each) of the pairs whose place is in the index.
@@ -107,8 +115,13 @@ def judge_locations(
         InputError: there is none.
     """
     table = PairTable(truth, images, certainty)
-    rows = np.flatnonzero(table.place >= 0)
-    return table.judge(rows, certainty), table.spot[rows]
+    if not together:
+        rows = np.flatnonzero(table.place >= 0)
+        return table.judge(rows, certainty), table.spot[rows]
+    found = table.judge_together(certainty)
+    if found is None:
+        raise InputError("no place has several descriptions to ask with at once; give more pairs")
+    return found
 
 
 def _fit(

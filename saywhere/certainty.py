@@ -18,6 +18,7 @@ import numpy as np
 from saywhere.bundle import ExpertSet
 from saywhere.errors import InputError
 from saywhere.files import hash_text, write_text
+from saywhere.fusion import neutral
 from saywhere.store import StoreInfo, index_folder
 
 Kind = Literal["words", "image"]
@@ -30,6 +31,7 @@ LEVELS = (0.5, 0.95)
 ERROR_M = (20.0, 60.0, 40.0, 60.0)
 DIAMETER_M = 100.0
 NONE_SHARE = 0.1
+CORRELATION = 0.3  # near what rendered worlds' queries have
 # Rayleigh's distribution, that of a round normal; its last percentile is finite here.
 RESIDUALS = tuple(float(np.sqrt(-2 * np.log1p(-p))) for p in [*np.linspace(0, 0.95, 20), 0.9989])
 
@@ -66,6 +68,10 @@ class Certainty:
         levels: nominal mass at which regions were seen to hold 50 and 95 % of the truths.
         diameter_m: how images without place_id were grouped.
         none_share: prior probability that the index doesn't hold what is described.
+        correlation: of descriptions of one place. They share words and mistakes, so r of them are
+            worth r / (1 + (r - 1) correlation) independent ones (the effective sample size of
+            cluster sampling: Kish 1965).
+        assumed_temperature: of kinds that weren't fitted.
     """
 
     kinds: Mapping[str, Sharpness] = field(default_factory=dict)
@@ -74,10 +80,12 @@ class Certainty:
     levels: tuple[float, float] = LEVELS
     diameter_m: float = DIAMETER_M
     none_share: float = NONE_SHARE
+    correlation: float = CORRELATION
+    assumed_temperature: float = 1.0
 
     def of(self, kind: Kind) -> Sharpness:
         """Of a kind of query; neutral where it wasn't fitted."""
-        return self.kinds.get(kind, Sharpness())
+        return self.kinds.get(kind, Sharpness(self.assumed_temperature))
 
     def none(self, kinds: tuple[Kind, ...]) -> float | None:
         """Log of odds and likelihood of "none" after descriptions of ``kinds``, if all fitted."""
@@ -85,7 +93,24 @@ class Certainty:
         fitted = [offset for offset in offsets if offset is not None]
         if len(fitted) < len(offsets):
             return None
-        return math.log(self.none_share / (1 - self.none_share)) + sum(fitted)
+        odds = math.log(self.none_share / (1 - self.none_share))
+        return odds + self.worth(len(kinds)) * sum(fitted)
+
+    def worth(self, descriptions: int) -> float:
+        """What each of so many descriptions of one place counts, in (0, 1]."""
+        return 1 / (1 + (descriptions - 1) * self.correlation)
+
+
+def uncalibrated(experts: ExpertSet) -> Certainty:
+    """What to assume of an index before anything is fitted on it.
+
+    A fitted fusion gives log-odds; similarities that count as they are were trained at the experts'
+    logit scale.
+    """
+    if experts.calibration() != neutral(len(experts.experts)):
+        return Certainty()
+    scales = [member.logit_scale for expert in experts.experts for member in expert.members]
+    return Certainty(assumed_temperature=1 / float(np.mean(scales)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +187,15 @@ def _certainty(found: Mapping[str, Any]) -> Certainty:
         levels=_numbers(found["levels"], 2),  # type: ignore[arg-type]
         diameter_m=float(found["diameter_m"]),
         none_share=float(found["none_share"]),
+        correlation=float(found["correlation"]),
+        assumed_temperature=float(found["assumed_temperature"]),
     )
-    positive = [*certainty.error_m, certainty.diameter_m]
+    positive = [*certainty.error_m, certainty.diameter_m, certainty.assumed_temperature]
     positive += [kind.temperature for kind in kinds.values()]
     shares = [certainty.none_share, *(kind.stray for kind in kinds.values())]
     ascending = sorted(certainty.residuals) == list(certainty.residuals)
+    if not 0 <= certainty.correlation <= 1:
+        raise ValueError("correlation out of range")
     if min(positive) <= 0 or not all(0 < share < 1 for share in shares) or not ascending:
         raise ValueError("numbers out of range")
     return certainty

@@ -23,7 +23,6 @@ from saywhere.errors import InputError
 from saywhere.features import Progress
 from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
-from saywhere.task_location import task_location
 from saywhere.trainset import codes
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
 from saywhere.vector_metrics import ranks_and_ap_of_labels
@@ -193,6 +192,8 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
+    from saywhere.task_location import task_location  # SciPy: `search` imports this module
+
     if platforms_unknown:
         records = [replace(record, platform=None) for record in records]
     images = embed_images(experts, records, threads=threads, progress=progress).embeddings.vectors

@@ -75,6 +75,7 @@ def locate(
                 photos=kind == "image")
         for row, kind in enumerate(kinds)
     ])  # fmt: skip
+    likelihood *= certainty.worth(len(kinds))
     found = posterior(likelihood, log_prior, certainty.none(kinds))
     return _location(images, places, spread, certainty, (found.places, found.none, kinds, count),
                      notes)  # fmt: skip

@@ -17,6 +17,7 @@ from saywhere.posterior import Spread, mass_by_distance, mass_within, radius_of
 from saywhere.types import IntArray, ScoredImages
 
 _TINY = 1e-300
+_FEWEST_SPOTS = 20  # described several times, to tell how much descriptions have in common
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,9 +98,46 @@ class PairTable:
         for places, block in self._blocks:
             own = np.intersect1d(block, rows)
             if len(own):
-                parts.append(self._judge(places, own, certainty))
+                parts.append(self._judge(places, own[:, None], certainty))
                 order.append(own)
         return joined(parts, np.argsort(np.argsort(np.concatenate(order))))
+
+    def judge_together(self, certainty: Certainty) -> tuple[Judged, IntArray] | None:
+        """Answers to all descriptions of a spot at once, and the spots; None if none has several.
+
+        Nor where places are grouped for each query of its own.
+        """
+        groups = self._several()
+        if not groups:
+            return None
+        places, _ = self._blocks[0]
+        parts = [self._judge(places, own[None], certainty) for own in groups]
+        spots = np.asarray([self.spot[own[0]] for own in groups])
+        return joined(parts, np.arange(len(spots))), spots
+
+    def correlation(self, certainty: Certainty) -> float | None:
+        """That of descriptions of one spot, by the likelihood of the right place."""
+        groups = self._several()
+        if len(groups) < _FEWEST_SPOTS:
+            return None
+        tried = np.linspace(0, 1, 21)
+        loss = np.zeros(len(tried))
+        places, _ = self._blocks[0]
+        for own in groups:
+            logs = self._sum(places, own, certainty)
+            for at, correlation in enumerate(tried):
+                worth = replace(certainty, correlation=float(correlation)).worth(len(own))
+                right, every, _, _ = _log_means(worth * logs[None], self.place[own[:1]])[:, 0]
+                loss[at] += every - right
+        return float(tried[loss.argmin()])
+
+    def _several(self) -> list[IntArray]:
+        """Rows of each spot that has several pairs."""
+        if len(self._blocks) > 1:
+            return []
+        rows = np.flatnonzero(self.place >= 0)
+        spots, counts = np.unique(self.spot[rows], return_counts=True)
+        return [rows[self.spot[rows] == spot] for spot in spots[counts > 1]]
 
     def residuals(self, rows: IntArray, certainty: Certainty) -> Floats:
         """(rows,) metres from the right place's point to the truth, by that place's error."""
@@ -129,26 +167,27 @@ class PairTable:
                     out[:, part] = _log_means(found, self.place[rows[part]])
         return tuple(out)
 
-    def _judge(self, places: Places, rows: IntArray, certainty: Certainty) -> Judged:
+    def _judge(self, places: Places, asked: IntArray, certainty: Certainty) -> Judged:
+        """(g, r) rows: r descriptions of one spot are asked at once, g times."""
         spread = Spread(*points(places, np.asarray(certainty.error_m)), certainty.residuals)
-        out = [self._judge_one(places, int(row), spread, certainty) for row in rows]
+        out = [self._judge_one(places, rows, spread, certainty) for rows in asked]
         columns = [np.asarray(column) for column in zip(*out, strict=True)]
         return Judged(*columns)
 
     def _judge_one(
-        self, places: Places, row: int, spread: Spread, certainty: Certainty
+        self, places: Places, rows: IntArray, spread: Spread, certainty: Certainty
     ) -> tuple[float | bool, ...]:
-        """The fields of ``Judged``, of one query."""
-        kind, truth = self._truth.kinds[row], self.place[row]
-        scores = self._images.scores[row : row + 1]
-        logs = answers(places, scores, *certainty.of(kind).evidence, photos=kind == "image")[0]
+        """The fields of ``Judged``, of one question."""
+        truth = self.place[rows[0]]
+        kinds = tuple(self.kinds[row] for row in rows)
+        logs = certainty.worth(len(rows)) * self._sum(places, rows, certainty)
         _, every, without, count = _log_means(logs[None], truth[None])[:, 0]
         share = np.exp(logs - np.log(count) - every)
         first = int(share.argmax())
-        at = self._truth.lat[row], self._truth.lon[row]
+        at = self._truth.lat[rows[0]], self._truth.lon[rows[0]]
         error = float(distances_m(*at, spread.lat[first], spread.lon[first]))
         distance, within = mass_by_distance(share, spread, first)
-        none = certainty.none((kind,))
+        none = certainty.none(kinds)
         return (
             error,
             first == truth,
@@ -159,6 +198,15 @@ class PairTable:
             0.0 if none is None else float(np.exp(none - np.logaddexp(none, every))),
             0.0 if none is None else float(np.exp(none - np.logaddexp(none, without))),
         )
+
+    def _sum(self, places: Places, rows: IntArray, certainty: Certainty) -> Floats:
+        """(U,) log-likelihoods of some queries, added up."""
+        logs = np.zeros(places.count)
+        for row in rows:
+            kind = self.kinds[row]
+            evidence, photos = certainty.of(kind).evidence, kind == "image"
+            logs += answers(places, self._images.scores[[row]], *evidence, photos=photos)[0]
+        return logs
 
 
 def _blocks(images: ScoredImages, certainty: Certainty) -> list[tuple[Places, IntArray]]:

@@ -1,7 +1,7 @@
 """From answers of places to probabilities, and from those to regions in metres. Arrays only.
 
-Descriptions are taken to be independent given the place, so their log-likelihoods add (Bayes). With
-N places under consideration each has prior 1/N, hence a larger index asks for more evidence; "none
+Log-likelihoods of descriptions add (Bayes), each times what it is worth beside the others. With N
+places under consideration each has prior 1/N, hence a larger index asks for more evidence; "none
 of these" is a hypothesis of its own, of constant log-likelihood a description.
 """
 

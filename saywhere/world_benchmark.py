@@ -9,7 +9,7 @@ on, the others are scored with that calibration.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ import numpy as np
 
 from saywhere.bundle import ExpertSet
 from saywhere.calibrate import calibrate_pairs, judge_locations
-from saywhere.certainty import Kind
+from saywhere.certainty import Certainty, Kind
 from saywhere.data.folder import read_folder
 from saywhere.data.track4 import read_queries
 from saywhere.embed import embed_images, embed_queries
 from saywhere.features import Progress
-from saywhere.location_metrics import Judged, joined, location_scores
+from saywhere.location_metrics import joined, location_scores
 from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
 from saywhere.task_location import scored_records
@@ -72,24 +72,28 @@ def run_world_benchmark(
         return _scored(experts, world, threads, progress)
 
     fitted = calibrate_pairs(*prepare(*sizes.fitted))
-    parts: list[Judged] = []
-    spots: list[Any] = []
-    for seed, places in sizes.scored:
-        judged, spot = judge_locations(*prepare(seed, places), fitted.certainty)
-        parts.append(judged)
-        spots.append(spot + 10_000 * len(spots))  # places of different worlds are different
-    count = sum(len(spot) for spot in spots)
-    judged = joined(parts, np.arange(count))
-    levels = fitted.certainty.levels
-    inside = judged.mass <= levels[0], judged.mass <= levels[1]
-    scores = location_scores(judged, inside, np.concatenate(spots))
+    worlds = [prepare(seed, places) for seed, places in sizes.scored]
+    scores = _pooled(worlds, fitted.certainty, together=False)
     return {
         "benchmark": "world",
         **scores,
+        "several_descriptions": _pooled(worlds, fitted.certainty, together=True),
         "calibration": dict(fitted.report),
         "expert_hash": experts.hash,
         "seeds": {"fitted": sizes.fitted[0], "scored": [seed for seed, _ in sizes.scored]},
     }
+
+
+def _pooled(
+    worlds: Sequence[tuple[Pairing, ScoredImages]], certainty: Certainty, *, together: bool
+) -> dict[str, Any]:
+    """``location_scores`` over several worlds."""
+    found = [judge_locations(*world, certainty, together=together) for world in worlds]
+    spots = [spot + 10_000 * world for world, (_, spot) in enumerate(found)]  # none is another's
+    places = np.concatenate(spots)
+    judged = joined([part for part, _ in found], np.arange(len(places)))
+    inside = judged.mass <= certainty.levels[0], judged.mass <= certainty.levels[1]
+    return location_scores(judged, inside, places)
 
 
 def _scored(

@@ -89,6 +89,21 @@ def test_an_overconfident_temperature_would_not_cover() -> None:
     assert float((judged.mass <= 0.95).mean()) < 0.9
 
 
+@pytest.mark.parametrize(("copies", "low", "high"), [(False, 0.0, 0.25), (True, 0.8, 1.0)])
+def test_repeated_descriptions_are_worth_one(copies: bool, low: float, high: float) -> None:
+    truth, images = simulated(8, 40, 600)
+    if copies:  # every description said again word for word
+        right = [np.flatnonzero(truth.lat == lat)[0] for lat in np.unique(truth.lat)]
+        rows = np.tile(right, 3)
+        kinds: list[Kind] = ["words"] * len(rows)
+        truth = Pairing(truth.lat[rows], truth.lon[rows], truth.metres[rows], tuple(kinds))
+        images = replace(images, scores=images.scores[rows])
+    fitted = calibrate_pairs(truth, images).certainty
+    assert low <= fitted.correlation <= high
+    assert fitted.worth(1) == 1
+    assert fitted.worth(3) == pytest.approx(1 / (1 + 2 * fitted.correlation))
+
+
 def test_kinds_are_fitted_apart() -> None:
     truth, images = simulated(3)
     scores = images.scores.copy()
@@ -146,6 +161,7 @@ def test_the_file_is_read_back_and_bound(tmp_path: Path) -> None:
         {"kinds": []},
         {"none_share": 1},
         {"levels": None},
+        {"correlation": 2},
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:

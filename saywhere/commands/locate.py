@@ -111,7 +111,7 @@ def locate(
     Several descriptions along a flight narrow it down. Probabilities count every place of the
     index; they are honest once `saywhere calibrate` has run on known pairs of it.
     """
-    from saywhere.certainty import Certainty
+    from saywhere.certainty import uncalibrated
     from saywhere.export import place_marks
     from saywhere.locate import Where
     from saywhere.locate import locate as find
@@ -124,7 +124,7 @@ def locate(
         )
     store, loaded = _open(uri, experts)
     asked, kinds = _embed(loaded, descriptions, photos, threads)
-    certainty = _certainty(uri, loaded, store) or Certainty()
+    certainty = _certainty(uri, loaded, store) or uncalibrated(loaded)
     images = store.scores(asked.vectors)
     found = find(images, kinds, certainty, where, count)
     if report is not None:
@@ -172,8 +172,10 @@ def calibrate(
     columns `lat` and `lon` of what is described, and maybe `metres`, how near a place must be to be
     the right one.
     """
+    from dataclasses import replace
+
     from saywhere.calibrate import calibrate_pairs
-    from saywhere.certainty import Certainty, binding, save_certainty
+    from saywhere.certainty import binding, save_certainty, uncalibrated
     from saywhere.pair_table import Pairing
     from saywhere.pairs import read_pairs
 
@@ -185,7 +187,7 @@ def calibrate(
     # Embedded words first: pairs take the same order.
     ordered = [pair for pair in known if pair.query is not None]
     ordered += [pair for pair in known if pair.image is not None]
-    start = Certainty(none_share=none_share)
+    start = replace(uncalibrated(loaded), none_share=none_share)
     fitted = calibrate_pairs(Pairing.of(ordered), store.scores(asked.vectors), start)
     path = save_certainty(uri, fitted.certainty, binding(loaded, store.info()), fitted.report)
     if as_json:
