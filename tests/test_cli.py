@@ -65,7 +65,8 @@ def test_help_is_immediate_and_names_every_verb() -> None:
         started = time.perf_counter()
         done = subprocess.run([str(SAYWHERE), "--help"], capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - started)
-    for verb in ("data", "train", "evaluate", "index", "search", "submit", "world"):
+    for verb in ("data", "train", "evaluate", "index", "search", "locate", "calibrate", "submit",
+                 "world"):  # fmt: skip
         assert f"  {verb} " in done.stdout
     # Measured 0.2 s; the best of five keeps a busy machine from failing it.
     assert min(seconds) < 0.4
@@ -86,7 +87,7 @@ def test_search_filters_by_platform_and_draws_a_table(run: Run, index: Path) -> 
     done = run("search", "tower", "-k", 3, "--platform", "drone", "--index", index)
     rows = [line for line in done.stdout.splitlines() if "imagery/" in line]
     assert len(rows) == 3
-    assert all("drone" in row and re.search(r"4[78]\.\d{6} +11\.\d{6}", row) for row in rows)
+    assert all("drone" in row and re.search(r"4[78]\.\d{6}, 11\.\d{6}", row) for row in rows)
     assert done.stderr == ""
 
 

@@ -121,6 +121,15 @@ def test_calibration_is_used_and_bound(run: Run, pairs: Path, index: Path, tmp_p
         path.unlink(missing_ok=True)
 
 
+def test_photos_of_the_index_are_no_pairs(run: Run, tmp_path: Path) -> None:
+    hits = json.loads(run("search", QUERY, "--json", "-k", 2).stdout)["hits"]
+    rows = [f"{hit['path']},{hit['lat']},{hit['lon']}" for hit in hits]
+    (tmp_path / "pairs.csv").write_text("image,lat,lon\n" + "\n".join(rows) + "\n")
+    refused = run("calibrate", tmp_path / "pairs.csv", fails=True).exception
+    assert isinstance(refused, InputError)
+    assert "would find themselves" in str(refused)
+
+
 def test_a_photo_finds_itself_and_its_place(run: Run, small_world: Path) -> None:
     photo = small_world / "imagery/drone/0007_01.jpg"
     hits = json.loads(run("search", "--image", photo, "--json").stdout)["hits"]

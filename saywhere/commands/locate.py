@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from saywhere.certainty import Certainty, Kind
     from saywhere.coordinates import Notation
     from saywhere.store import VectorStore
-    from saywhere.types import Embeddings, Location
+    from saywhere.types import Embeddings, Location, ScoredImages
 
 
 @click.command()
@@ -64,6 +64,7 @@ def search(
     from saywhere.search import search as find
 
     text = " ".join(words).strip()
+    _check_asked([text] if words else [], photos)
     page, area = Page(offset, min_score), filters.area()
     store, loaded = _open(uri, experts)
     asked, kinds = _embed(loaded, [text] if words else [], photos, threads)
@@ -117,6 +118,7 @@ def locate(
     from saywhere.locate import locate as find
     from saywhere.report import location_lines, places_table
 
+    _check_asked(descriptions, photos)
     where = Where(filters.chosen(), filters.area(), _near(near, within))
     if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
         say(
@@ -168,9 +170,9 @@ def calibrate(
 ) -> None:
     """Fit how sure answers are, on the known PAIRS of an index.
 
-    PAIRS is a CSV file with a column `query` (words) or `image` (a path relative to the file), the
-    columns `lat` and `lon` of what is described, and maybe `metres`, how near a place must be to be
-    the right one.
+    PAIRS is a CSV file with a column `query` (words) or `image` (the path of a photo that is not in
+    the index, relative to the file), the columns `lat` and `lon` of what is described, and maybe
+    `metres`, how near a place must be to be the right one. Hundreds of pairs serve best.
     """
     from dataclasses import replace
 
@@ -187,8 +189,10 @@ def calibrate(
     # Embedded words first: pairs take the same order.
     ordered = [pair for pair in known if pair.query is not None]
     ordered += [pair for pair in known if pair.image is not None]
+    images = store.scores(asked.vectors)
+    _refuse_own(photos, images)
     start = replace(uncalibrated(loaded), none_share=none_share)
-    fitted = calibrate_pairs(Pairing.of(ordered), store.scores(asked.vectors), start)
+    fitted = calibrate_pairs(Pairing.of(ordered), images, start)
     path = save_certainty(uri, fitted.certainty, binding(loaded, store.info()), fitted.report)
     if as_json:
         print_json({"index": uri, "calibration": str(path), **fitted.report})
@@ -196,6 +200,17 @@ def calibrate(
         for line in fitted.lines():
             click.echo(line)
     say(f"written to {path}")
+
+
+def _refuse_own(photos: Sequence[Path], images: ScoredImages) -> None:
+    """A photo finds itself with a certainty that no other photo will ever have."""
+    indexed = set(images.paths)
+    own = [photo for photo in photos if str(photo.resolve()) in indexed]
+    if own:
+        raise InputError(
+            f"{own[0]}: and {len(own) - 1} more photos are in the index and would find themselves; "
+            "calibrate with photos that aren't"
+        )
 
 
 def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
@@ -208,6 +223,14 @@ def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
     return store, loaded
 
 
+def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
+    """Refuse an empty question before anything is loaded."""
+    if not all(text.strip() for text in texts):
+        raise InputError("the description is empty; say what you see, in quotes")
+    if not texts and not photos:
+        raise InputError("nothing to look for: say what you see, in quotes, or give --image PHOTO")
+
+
 def _embed(
     experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], threads: int
 ) -> tuple[Embeddings, tuple[Kind, ...]]:
@@ -217,10 +240,6 @@ def _embed(
     from saywhere.embed import embed_image_queries, embed_queries
     from saywhere.types import Embeddings, Query
 
-    if not all(text.strip() for text in texts):
-        raise InputError("the description is empty; say what you see, in quotes")
-    if not texts and not photos:
-        raise InputError("nothing to look for: say what you see, in quotes, or give --image PHOTO")
     parts = []
     if texts:
         queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
