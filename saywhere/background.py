@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from saywhere.errors import InputError
 from saywhere.geodesy import distances_m
 from saywhere.types import Platform, ScoredImages
 
@@ -36,15 +37,21 @@ class Extent:
         return float(distances_m(self.south, self.west, self.north, self.west))
 
 
-def orthophoto(images: ScoredImages, extent: Extent, size: tuple[int, int]) -> Image | None:
+def orthophoto(
+    images: ScoredImages, extent: Extent, size: tuple[int, int], chart: Path | None = None
+) -> Image | None:
     """The satellite GeoTIFFs of an index in one picture, in degrees east and north.
 
     Args:
         size: (width, height) pixels.
+        chart: a GeoTIFF to draw instead of the index's own.
 
     Returns:
         None where no tile lies there, across the antimeridian, and near the poles, where degrees
         make no map. Tiles that cannot be read are left out.
+
+    Raises:
+        InputError: ``chart`` shows nothing of the map.
     """
     import PIL.Image
 
@@ -52,7 +59,15 @@ def orthophoto(images: ScoredImages, extent: Extent, size: tuple[int, int]) -> I
         return None
     width, height = size
     canvas = np.zeros((3, height, width), np.uint8)
-    drawn = [_draw(Path(images.paths[row]), extent, canvas) for row in _tiles(images, extent)]
+    tiles = (
+        [Path(images.paths[row]) for row in _tiles(images, extent)] if chart is None else [chart]
+    )
+    drawn = [_draw(tile, extent, canvas) for tile in tiles]
+    if chart is not None and not drawn[0]:
+        raise InputError(
+            f"{chart}: shows nothing of the map, or is no 8-bit georeferenced GeoTIFF; "
+            "give another, or leave it out"
+        )
     if not any(drawn):
         return None
     empty = ~canvas.any(0)

@@ -15,8 +15,8 @@ The mean, because ten photos of one building are no more evidence than one. The 
 because the words describe one view, and a place isn't less probable for being seen in others too.
 m(q) is the mean score over the index: what a query gets from whatever it is compared with. A photo
 is like all photos of its own platform, whatever they show, so for a photo m(q) is the mean over the
-images of i's platform. Measured on rendered worlds, photo not in the index: the right place comes
-first in 60 % of cases with that, in 2 % without; for words it would cost 2 of 16 %.
+images of i's platform. Measured on rendered worlds, drone photo not in the index: the right place
+is first in 60 % of cases with that, in 2 % without; for words it would cost 2 of 16 %.
 
 Some descriptions fit nothing, or the wrong thing well. So a share of a query's evidence, ``stray``,
 says nothing: its likelihood is (1 - stray) exp L_h + stray mean_h exp L_h, and one bad description

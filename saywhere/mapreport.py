@@ -67,11 +67,16 @@ def map_report(
     descriptions: Sequence[str],
     photos: Sequence[Path],
     images: ScoredImages,
+    chart: Path | None = None,
 ) -> str:
     """The report; images that cannot be decoded any more are named and left blank.
 
     Args:
         images: the index, of whose satellite tiles the map's background is made.
+        chart: a GeoTIFF to make it of instead.
+
+    Raises:
+        InputError: ``chart`` shows nothing of the map.
     """
     asked = [f"<blockquote>{_text(text)}</blockquote>" for text in descriptions]
     asked += [_figure(path, str(path)) for path in photos]
@@ -87,7 +92,7 @@ def map_report(
         f"<h1>{_headline(found)}</h1>",
         *asked,
         *warnings,
-        _map(found, images) if found.places else "",
+        _map(found, images, chart) if found.places else "",
         *places,
         "</body></html>",
         "",
@@ -164,10 +169,10 @@ def _frame(found: Location) -> _Frame:
     return _Frame(extent, _WIDTH * half[1] / half[0])
 
 
-def _map(found: Location, images: ScoredImages) -> str:
+def _map(found: Location, images: ScoredImages, chart: Path | None) -> str:
     frame = _frame(found)
     parts = [f'<svg viewBox="0 0 {_WIDTH} {frame.height:.0f}" role="img" aria-label="map">']
-    picture = orthophoto(images, frame.extent, (_WIDTH, round(frame.height)))
+    picture = orthophoto(images, frame.extent, (_WIDTH, round(frame.height)), chart)
     if picture is not None:
         parts.append(f'<image width="{_WIDTH}" height="{frame.height:.0f}" '
                      f'preserveAspectRatio="none" href="{_data_uri(picture)}"/>')  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from saywhere import calibrate
 from saywhere.calibrate import calibrate_pairs, judge_locations
 from saywhere.certainty import (
     Binding,
@@ -22,7 +24,7 @@ from saywhere.certainty import (
 from saywhere.errors import DatasetError, InputError
 from saywhere.geodesy import moved
 from saywhere.location_metrics import calibration_error
-from saywhere.pair_table import Pairing
+from saywhere.pair_table import Pairing, PairTable
 from saywhere.pairs import read_pairs
 from saywhere.types import Platform, ScoredImages
 
@@ -124,6 +126,25 @@ def test_pairs_without_a_place_are_left_out_and_counted() -> None:
     assert any("7 pairs left out" in line for line in fitted.lines())
     with pytest.raises(InputError, match="none of the 400 pairs"):
         calibrate_pairs(replace(truth, lat=-truth.lat), images)
+
+
+def test_places_are_never_split_between_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth, images = simulated(7, 30, 200)
+    fit, fitted_on = calibrate._fit, list[set[float]]()
+
+    def watched(table: PairTable, *arguments: Any) -> Certainty:
+        fitted_on.append(set(truth.lat[arguments[1]].tolist()))
+        return fit(table, *arguments)
+
+    monkeypatch.setattr(calibrate, "_fit", watched)
+    calibrate_pairs(truth, images)
+    *folds, last = fitted_on
+    assert last == set(truth.lat.tolist())
+    left_out = [last - fold for fold in folds]
+    assert len(folds) == 5
+    # A split place would be fitted on in every fold, and be left out of none.
+    assert set().union(*left_out) == last
+    assert sum(map(len, left_out)) == len(last)
 
 
 def test_too_few_pairs_are_refused() -> None:

@@ -178,7 +178,9 @@ def test_a_larger_index_makes_every_place_less_probable_and_none_no_more() -> No
     small, large = found
     assert small.places[0].lat == large.places[0].lat
     assert small.places[0].probability > 3 * large.places[0].probability
-    assert large.none_probability == pytest.approx(small.none_probability, abs=0.1)
+    assert large.none_probability == pytest.approx(small.none_probability, abs=0.15)
+    assert large.none_probability is not None
+    assert large.none_probability > 0.1
 
 
 def test_a_last_known_position_is_believed_but_not_for_ever() -> None:
@@ -246,6 +248,17 @@ def test_several_descriptions_narrow_it_down() -> None:
     assert alone.places[0].probability < 0.5
     assert both.places[0].evidence[0].image_id == "i001"
     assert both.places[0].probability > 0.8
+
+
+def test_the_same_words_twice_are_no_more_evidence_if_that_was_found() -> None:
+    scores = [[1.0, *[0.0] * 14]] * 2
+    images = images_at([(300.0 * n, 0) for n in range(15)], scores)
+    once = replace(images, scores=images.scores[:1])
+    kinds = {"words": Sharpness(0.5, 0.01, 1.0)}
+    alone = locate(once, ("words",), Certainty(kinds, correlation=1.0))
+    for correlation, more in ((1.0, False), (0.0, True)):
+        both = locate(images, ("words", "words"), Certainty(kinds, correlation=correlation))
+        assert (both.places[0].probability > alone.places[0].probability + 0.01) == more
 
 
 def test_filters_and_priors_change_what_is_possible() -> None:

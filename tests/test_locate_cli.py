@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import re
 import shutil
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import gpxpy
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from saywhere.cli import commands
 from saywhere.errors import InputError
@@ -267,6 +271,21 @@ def test_the_report_is_whole_and_runs_nothing(report: Path) -> None:
     assert sum(tag == "section" for tag, _ in parser.tags) == 20
 
 
+def test_the_report_is_drawn_over_an_orthophoto(
+    run: Run, small_world: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.html"
+    run("locate", QUERY, "-k", 20, "--html", out, "--map", small_world / "campus.tif")
+    links = re.findall(r'href="data:image/jpeg;base64,([^"]+)"', out.read_text())
+    with Image.open(io.BytesIO(base64.b64decode(links[0]))) as drawn:
+        pixels = np.asarray(drawn.convert("RGB"), float)
+    assert pixels.std() > 30
+    wrong = small_world / "imagery/drone/0001_01.jpg"
+    refused = run("locate", QUERY, "--html", out, "--map", wrong, fails=True).exception
+    assert isinstance(refused, InputError)
+    assert "shows nothing of the map" in str(refused)
+
+
 def test_the_report_opens_in_a_browser(report: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
@@ -282,9 +301,6 @@ def test_the_report_opens_in_a_browser(report: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert "<title>Places found</title>" in done.stdout  # not "obeyed"
     assert "CONSOLE" not in done.stderr  # neither blocked loads nor broken images
-    import numpy as np
-    from PIL import Image
-
     with Image.open(tmp_path / "shot.png") as shot:
         pixels = np.asarray(shot.convert("RGB"), float)
     # Photographs on the map, not a flat page: green is grass, which nothing else on it is.

@@ -91,6 +91,7 @@ def search(
 @click.option("--within", type=float, metavar="METRES",
               help="How far off it may be, with 95 % probability.")  # fmt: skip
 @click.option("--html", "report", type=PATH, help="Write a report with a map, one file.")
+@click.option("--map", "chart", type=PATH, help="GeoTIFF to draw the report's map on.")
 @asked_options
 @filter_options
 @output_options
@@ -100,6 +101,7 @@ def locate(
     near: str | None,
     within: float | None,
     report: Path | None,
+    chart: Path | None,
     photos: tuple[Path, ...],
     uri: str,
     experts: Path | None,
@@ -133,7 +135,7 @@ def locate(
         from saywhere.files import write_text
         from saywhere.mapreport import map_report
 
-        write_text(report, map_report(found, descriptions, photos, images))
+        write_text(report, map_report(found, descriptions, photos, images, chart))
         say(f"report written to {report}")
     if output.form == "json":
         print_json(_location_json(found, descriptions, photos, uri, output.notation))
