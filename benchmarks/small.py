@@ -58,7 +58,7 @@ def main() -> None:
             for name, variant in _variants(layout, experts):
                 for kind, task in tasks.items():
                     ranks = found.setdefault(name, {}).setdefault(kind, [])
-                    ranks.append(_ask(variant, task))
+                    ranks.append(ask(variant, task))
     table = _table(found, tasks)
     write_text(options.out / "results.md", table)
     raw = {n: {k: [r.tolist() for r in v] for k, v in kinds.items()} for n, kinds in found.items()}
@@ -82,7 +82,7 @@ def _variants(layout: str, experts: ExpertSet) -> list[tuple[str, ExpertSet]]:
     return [(f"{layout}, {mode}", experts.with_mode(mode)) for mode in MODES]
 
 
-def _ask(experts: ExpertSet, task: Task) -> Ranks:
+def ask(experts: ExpertSet, task: Task) -> Ranks:
     """Rank of each query's image, platforms hidden."""
     records = [replace(record, platform=None) for record in task.records]
     images = embed_images(experts, records).embeddings.vectors
@@ -104,12 +104,12 @@ def _table(found: dict[str, dict[str, list[Ranks]]], tasks: dict[str, Task]) -> 
     for name, kinds in found.items():
         cells = [name]
         for kind in KINDS:
-            cells += _cells(kinds[kind], found.get("generalist", kinds)[kind], tasks[kind])
+            cells += compare(kinds[kind], found.get("generalist", kinds)[kind], tasks[kind])
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cells(ranks: list[Ranks], baseline: list[Ranks], task: Task) -> list[str]:
+def compare(ranks: list[Ranks], baseline: list[Ranks], task: Task) -> list[str]:
     places = np.asarray(task.places)[task.target]
     values, other = _values(ranks), _values(baseline)
     own = interval(values, places)

@@ -6,6 +6,7 @@ touches torch. Our own errors become one line on stderr and exit code 2.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import NoReturn
@@ -13,14 +14,21 @@ from typing import NoReturn
 import click
 
 from saywhere import __version__
+from saywhere.commands.experts import expert
 from saywhere.commands.imagery import data, index, world
 from saywhere.commands.locate import calibrate, locate, search
+from saywhere.commands.refine import refine
 from saywhere.commands.research import evaluate, submit, train
+from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError
 
 
 def main() -> NoReturn:
     """Entry point: runs the verb and turns errors into one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Paths need not be Unicode; escaped so, JSON that holds one is still JSON.
+            stream.reconfigure(errors="backslashreplace")
     try:
         commands(standalone_mode=False)
     except SaywhereError as error:
@@ -57,5 +65,8 @@ def commands() -> None:
     """The group of all verbs."""
 
 
-for _verb in (data, train, evaluate, index, search, locate, calibrate, submit, world):
+for _verb in (
+    data, refine, train, evaluate, expert, index, search, locate, calibrate, submit, world, doctor,
+    cache,
+):  # fmt: skip
     commands.add_command(_verb)

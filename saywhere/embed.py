@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from saywhere.bundle import ExpertSet
-from saywhere.errors import ExpertError
+from saywhere.errors import ExpertError, ImageError, printable
 from saywhere.features import (
     ImageRequest,
     Progress,
     content_hashes,
-    image_features,
+    feature_blocks,
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
+from saywhere.hardware import Runtime
 from saywhere.manifest import check_towers
 from saywhere.text.orientation import remove_orientation
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
@@ -27,10 +28,17 @@ from saywhere.views import FIXED_VIEWS, View
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImages:
-    """Embeddings of images with what the index keeps beside them."""
+    """Embeddings of images with what the index keeps beside them.
+
+    Attributes:
+        embeddings: one vector an image, in the order they were given, without those in ``bad``.
+        content_hashes: of the same images.
+        bad: by image_id, one line about each image that cannot be read or decoded.
+    """
 
     embeddings: Embeddings
     content_hashes: tuple[str, ...]
+    bad: Mapping[str, str] = field(default_factory=dict)
 
 
 def query_views(experts: ExpertSet) -> tuple[View, ...]:
@@ -42,30 +50,83 @@ def embed_images(
     experts: ExpertSet,
     records: Sequence[Record],
     *,
-    threads: int = 2,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
+    skip_bad: bool = False,
 ) -> EmbeddedImages:
     """Embed images; one folded vector each.
 
     Where a record knows its platform its gate is one-hot, else the image-side classifier decides.
 
+    Args:
+        skip_bad: embed the other images where some cannot be read or decoded.
+
     Raises:
-        ImageError: an image that cannot be decoded.
+        ImageError: an image that cannot be read or decoded, unless ``skip_bad``.
         ExpertError: the towers are altered, or not those the experts were trained with.
     """
     if experts.folder is not None:
         check_towers(experts.folder)
-    tower = open_image_tower(experts, threads)
-    hashes = content_hashes(records)
+    tower = open_image_tower(experts, runtime)
+    hashes, bad = _content_hashes(records, skip_bad=skip_bad)
+    readable = [record for record in records if record.image_id in hashes]
     views = query_views(experts)
-    requests = [
-        ImageRequest(record.path, digest, views)
-        for record, digest in zip(records, hashes, strict=True)
-    ]
-    features = image_features(tower, requests, experts.config.towers.image.size, progress)
-    vectors = fold_image_features(experts, features, platform_codes(records))
-    ids = tuple(record.image_id for record in records)
-    return EmbeddedImages(Embeddings(ids, vectors, experts.hash), tuple(hashes))
+    requests = [ImageRequest(record.path, hashes[record.image_id], views) for record in readable]
+    refused: dict[str, str] = {}
+    size = experts.config.towers.image.size
+    blocks = feature_blocks(tower, requests, size, progress, refused if skip_bad else None)
+    sound, vectors = _fold_blocks(
+        experts, blocks, readable, lambda record: hashes[record.image_id] not in refused
+    )
+    bad |= {
+        record.image_id: printable(f"{record.path}: {refused[hashes[record.image_id]]}")
+        for record in readable
+        if hashes[record.image_id] in refused
+    }
+    ids = tuple(record.image_id for record in sound)
+    made = Embeddings(ids, vectors, experts.hash)
+    return EmbeddedImages(made, tuple(hashes[image_id] for image_id in ids), bad)
+
+
+def _fold_blocks(
+    experts: ExpertSet,
+    blocks: Iterable[list[FloatArray]],
+    records: Sequence[Record],
+    is_sound: Callable[[Record], bool],
+) -> tuple[list[Record], FloatArray]:
+    """The sound records and their folded vectors; of the features one block is held at a time.
+
+    Args:
+        blocks: features of ``records`` in their order, several times as long as what is kept.
+        is_sound: asked when the first block has come.
+    """
+    sound: list[Record] = []
+    folded = [fold_image_features(experts, [], platform_codes([]))]
+    start = 0
+    for block in blocks:
+        pairs = zip(records[start : start + len(block)], block, strict=True)
+        kept = [(record, features) for record, features in pairs if is_sound(record)]
+        part = [record for record, _ in kept]
+        sound += part
+        codes = platform_codes(part)
+        folded.append(fold_image_features(experts, [features for _, features in kept], codes))
+        start += len(block)
+    return sound, np.concatenate(folded)
+
+
+def _content_hashes(
+    records: Sequence[Record], *, skip_bad: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Content hashes by image_id; in the second dict a line about each file without one."""
+    hashes, bad = dict[str, str](), dict[str, str]()
+    for record in records:
+        try:
+            hashes[record.image_id] = content_hashes([record])[0]
+        except ImageError as error:
+            if not skip_bad:
+                raise
+            bad[record.image_id] = str(error)
+    return hashes, bad
 
 
 def fold_image_features(
@@ -85,17 +146,18 @@ def fold_image_features(
     return fold_images([expert.encode_image(features) for expert in experts.experts], gates)
 
 
-def embed_queries(experts: ExpertSet, queries: Sequence[Query], *, threads: int = 2) -> Embeddings:
-    """Embed texts; one folded vector each. Errors as ``embed_images``."""
-    tower = open_text_tower(experts, threads)
-    texts = [clean_query(experts, query.text) for query in queries]
-    features = text_features(tower, texts)
+def embed_queries(
+    experts: ExpertSet, queries: Sequence[Query], *, runtime: Runtime | None = None
+) -> Embeddings:
+    """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``."""
+    tower = open_text_tower(experts, runtime)
+    features = text_features(tower, clean_texts(experts, [query.text for query in queries]))
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
 
 
 def embed_image_queries(
-    experts: ExpertSet, paths: Sequence[Path], *, threads: int = 2
+    experts: ExpertSet, paths: Sequence[Path], *, runtime: Runtime | None = None
 ) -> Embeddings:
     """Embed images that ask: one folded *query* vector each, ids being their paths.
 
@@ -110,23 +172,34 @@ def embed_image_queries(
     Raises:
         ImageError, ExpertError: as ``embed_images``.
     """
-    tower = open_image_tower(experts, threads)
+    tower = open_image_tower(experts, runtime)
     records = [Record(str(path), path) for path in paths]
     views = query_views(experts)
     requests = [
         ImageRequest(path, digest, views)
         for path, digest in zip(paths, content_hashes(records), strict=True)
     ]
-    features = image_features(tower, requests, experts.config.towers.image.size, None)
+    blocks = feature_blocks(tower, requests, experts.config.towers.image.size, None, None)
+    features = [views for block in blocks for views in block]
     embeddings = [expert.encode_image(features) for expert in experts.experts]
     no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
     folded = fold_queries(embeddings, experts.calibration(), no_prior)
     return Embeddings(tuple(map(str, paths)), folded, experts.hash)
 
 
-def clean_query(experts: ExpertSet, text: str) -> str:
-    """What is done to a query before the text tower; the same function as for captions."""
-    return remove_orientation(text) if experts.config.text.clean_queries else text
+def clean_texts(experts: ExpertSet, texts: Sequence[str]) -> list[str]:
+    """What is done to queries before the text tower; the same functions as for captions.
+
+    Raises:
+        ConfigError: queries are to be refined, but by no model, or by a host not allowed.
+        MissingExtraError: queries are to be refined, but the extra is not installed.
+    """
+    config = experts.config.text
+    if config.query.enabled:
+        from saywhere.refine.query import refine_queries
+
+        return refine_queries(texts, config.query)
+    return [remove_orientation(text) for text in texts] if config.clean_queries else list(texts)
 
 
 def fold_text_features(experts: ExpertSet, features: FloatArray) -> FloatArray:
@@ -152,16 +225,16 @@ def platform_codes(records: Sequence[Record]) -> IntArray:
     )  # fmt: skip
 
 
-def open_image_tower(experts: ExpertSet, threads: int) -> ImageTower:
+def open_image_tower(experts: ExpertSet, runtime: Runtime | None) -> ImageTower:
     """The image tower these experts were trained with."""
-    tower = image_tower(experts.config.towers.image, threads=threads, bundle=_bundle(experts))
+    tower = image_tower(experts.config.towers.image, runtime=runtime, bundle=_bundle(experts))
     _check(experts, "image", tower.fingerprint)
     return tower
 
 
-def open_text_tower(experts: ExpertSet, threads: int) -> TextTower:
+def open_text_tower(experts: ExpertSet, runtime: Runtime | None) -> TextTower:
     """The text tower these experts were trained with."""
-    tower = text_tower(experts.config.towers.text, threads=threads, bundle=_bundle(experts))
+    tower = text_tower(experts.config.towers.text, runtime=runtime, bundle=_bundle(experts))
     _check(experts, "text", tower.fingerprint)
     return tower
 

@@ -19,6 +19,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """Text with line ends, control characters and lone surrogates escaped as Python does it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class SaywhereError(Exception):
     """Base of all errors a user can cause or cure."""
 
@@ -33,26 +38,36 @@ class DatasetError(InputError):
     Args:
         source: the file or folder that was read.
         problems: one line a problem, each with entry number, cause and remedy.
+        remedy: a remedy for all of them, such as a flag.
     """
 
     shown = 20
 
-    def __init__(self, source: object, problems: Sequence[str]) -> None:
+    def __init__(self, source: object, problems: Sequence[str], remedy: str = "") -> None:
         self.source = str(source)
         self.problems = tuple(problems)
+        self.remedy = f"; {remedy}" if remedy else ""
         super().__init__(self._message())
 
     def _message(self) -> str:
         count = len(self.problems)
-        head = f"{self.source}: {count} problem{'s' if count != 1 else ''}"
+        if count == 1:
+            return f"{self.source}: {self.problems[0]}{self.remedy}"
         lines = [f"  {problem}" for problem in self.problems[: self.shown]]
         if count > self.shown:
             lines.append(f"  … and {count - self.shown} more")
-        return "\n".join([head, *lines]) if count != 1 else f"{self.source}: {self.problems[0]}"
+        return "\n".join([f"{self.source}: {count} problems{self.remedy}", *lines])
 
 
 class ImageError(InputError):
-    """An image that is missing, truncated, too large or no image at all."""
+    """An image that is missing, truncated, too large or no image at all.
+
+    Its file's name comes from anywhere: what is not printable in it is escaped, so that the message
+    is one line and can be written to any stream.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class ConfigError(SaywhereError, ValueError):

@@ -21,6 +21,7 @@ from saywhere.data.track4 import read_truth
 from saywhere.embed import embed_images, embed_queries
 from saywhere.errors import InputError
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
 from saywhere.trainset import codes
@@ -179,7 +180,7 @@ def evaluate(
     *,
     platforms_unknown: bool = False,
     protocol: Literal["saywhere", "official"] = "saywhere",
-    threads: int = 2,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Embed a task and score it.
@@ -196,8 +197,8 @@ def evaluate(
 
     if platforms_unknown:
         records = [replace(record, platform=None) for record in records]
-    images = embed_images(experts, records, threads=threads, progress=progress).embeddings.vectors
-    texts = embed_queries(experts, task.queries, threads=threads).vectors
+    images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings.vectors
+    texts = embed_queries(experts, task.queries, runtime=runtime).vectors
     known = sum(record.platform is not None for record in records)
     context = {
         "images": len(images),

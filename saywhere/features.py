@@ -1,29 +1,28 @@
 """Frozen features, computed once: images through views and the image tower, texts through the
 text tower, cached by content.
 
-The cache is one SQLite file per tower. A row is keyed by the hash of the image's bytes and the
-view, so it knows neither names nor platforms, survives ``kill -9`` (rows are committed in batches)
-and is shared by every run with the same tower. Features pass through it batch by batch: beside the
-result itself, memory holds a few images and one batch, however many images there are.
+A row of the cache is keyed by the hash of the image's bytes and the view, so it knows neither names
+nor platforms. Features pass through it batch by batch: beside the result itself, memory holds a few
+images and one batch, however many images there are.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import ImageError, SaywhereError
+from saywhere.errors import ImageError, printable
+from saywhere.feature_cache import NoSpaceError, open_cache
 from saywhere.files import hash_bytes, hash_file, hash_text
 from saywhere.images import decode_image, read_content, unreadable
-from saywhere.towers import ImageTower, TextTower, cache_folder
+from saywhere.towers import ImageTower, TextTower
 from saywhere.towers.runtime import check_unicode
 from saywhere.types import FloatArray, Record
 from saywhere.views import View, render
@@ -31,6 +30,7 @@ from saywhere.views import View, render
 Progress = Callable[[int, int], None]  # (done, total)
 _Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
 
+_LOADED = 256  # images whose features are handed out together
 _BATCH_PIXELS = 4 * 224 * 224  # larger ones are slower: their activations fall out of the caches
 
 
@@ -63,16 +63,34 @@ def image_features(
     requests: Sequence[ImageRequest],
     size: int,
     progress: Progress | None = None,
+    refused: dict[str, str] | None = None,
 ) -> list[FloatArray]:
-    """Features of every view of every image.
+    """Features of every view of every image, all at once; see ``feature_blocks``."""
+    blocks = feature_blocks(tower, requests, size, progress, refused)
+    return [features for block in blocks for features in block]
+
+
+def feature_blocks(
+    tower: ImageTower,
+    requests: Sequence[ImageRequest],
+    size: int,
+    progress: Progress | None = None,
+    refused: dict[str, str] | None = None,
+) -> Iterator[list[FloatArray]]:
+    """Features of every view of every image, a few hundred images at a time.
+
+    All that is missing is computed, and ``refused`` filled, before the first block.
 
     Args:
         size: the tower's default edge in pixels.
         progress: called with (views done, views to compute) as batches finish.
+        refused: where given, an image that cannot be decoded doesn't stop the others: cause and
+            remedy are put here by its content hash.
 
-    Returns:
-        for each request (views, dimension) float32, views in the request's order. A tower of one
-        fixed size sees every view at that size, whatever the view's scale.
+    Yields:
+        for each of the next requests (views, dimension) float32, views in the request's order; no
+        views for an image in ``refused``. A tower of one fixed size sees every view at that size,
+        whatever the view's scale.
 
     Raises:
         ImageError: an image that cannot be decoded, or that changed since it was hashed; what was
@@ -82,19 +100,24 @@ def image_features(
     tower.check_size(size)
     namespace = f"{tower.fingerprint}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
-    wanted = [_keys(namespace, request) for request in requests]
-    with _open_cache(tower.fingerprint, tower.dimension) as cache:
-        known = cache.known([key for keys in wanted for key in keys])
+    with open_cache(tower.fingerprint, tower.dimension) as cache:
+        known = cache.known([key for request in requests for key in _keys(namespace, request)])
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
-        with closing(_batches(missing, namespace, size, tower.workers)) as batches:
+        with closing(_batches(missing, namespace, size, refused, tower.workers)) as batches:
             for keys, features in _encoded(tower, batches):
                 cache.store(keys, features)
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
-        return [cache.load(keys) for keys in wanted]
+        for start in range(0, len(requests), _LOADED):
+            yield [
+                cache.load(
+                    () if request.content_hash in (refused or ()) else _keys(namespace, request)
+                )
+                for request in requests[start : start + _LOADED]
+            ]
 
 
 def text_features(
@@ -106,8 +129,17 @@ def text_features(
         InputError: a text that is not Unicode.
     """
     check_unicode(texts)
+    try:
+        return _cached_texts(tower, texts, progress)
+    except NoSpaceError:
+        if len(texts) > tower.batch_size:
+            raise
+        return tower.encode(texts)  # a full disk must not stop a search
+
+
+def _cached_texts(tower: TextTower, texts: Sequence[str], progress: Progress | None) -> FloatArray:
     keys = [hash_text(f"{tower.fingerprint}:{text}") for text in texts]
-    with _open_cache(tower.fingerprint, tower.dimension) as cache:
+    with open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         items = sorted(missing.items(), key=lambda item: len(item[1]))
@@ -165,7 +197,11 @@ def _encoded(
 
 
 def _batches(
-    requests: Sequence[ImageRequest], namespace: str, size: int, workers: int
+    requests: Sequence[ImageRequest],
+    namespace: str,
+    size: int,
+    refused: dict[str, str] | None,
+    workers: int,
 ) -> Generator[tuple[list[str], NDArray[np.uint8]], None, None]:
     """Rendered views in batches of one edge and a bounded number of pixels.
 
@@ -179,7 +215,7 @@ def _batches(
         queue = iter(requests)
         while True:
             for request in queue:
-                ahead.append(pool.submit(_rendered, request, namespace, size))
+                ahead.append(pool.submit(_rendered_or_refused, request, namespace, size, refused))
                 if len(ahead) >= decoders + 2:
                     break
             if not ahead:
@@ -191,6 +227,19 @@ def _batches(
                     yield _stacked(waiting.pop(edge))
         for rest in waiting.values():
             yield _stacked(rest)
+
+
+def _rendered_or_refused(
+    request: ImageRequest, namespace: str, size: int, refused: dict[str, str] | None
+) -> _Rendered:
+    try:
+        return _rendered(request, namespace, size)
+    except ImageError as error:
+        if refused is None:
+            raise
+        # Without the name: other files may have the same bytes.
+        refused[request.content_hash] = str(error).removeprefix(printable(f"{request.path}: "))
+        return []
 
 
 def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:
@@ -205,70 +254,3 @@ def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:
 
 def _stacked(items: _Rendered) -> tuple[list[str], NDArray[np.uint8]]:
     return [key for key, _ in items], np.stack([pixels for _, pixels in items])
-
-
-class _Cache:
-    """Feature vectors of one dimension by key, as float32 bytes."""
-
-    def __init__(self, connection: sqlite3.Connection, dimension: int) -> None:
-        self._connection = connection
-        self._dimension = dimension
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID"
-        )
-
-    def known(self, keys: Sequence[str]) -> set[str]:
-        """Those of ``keys`` that have a vector."""
-        return {key for part in _chunks(keys) for key, _ in self._select("length(vector)", part)}
-
-    def load(self, keys: Sequence[str]) -> FloatArray:
-        """(n, dimension) float32 of ``keys``, all of which are known; repeats are fine."""
-        found = {key: blob for part in _chunks(keys) for key, blob in self._select("vector", part)}
-        out = np.empty((len(keys), self._dimension), np.float32)
-        for row, key in enumerate(keys):
-            out[row] = np.frombuffer(found[key], np.float32)
-        return out
-
-    def store(self, keys: Sequence[str], vectors: FloatArray) -> None:
-        rows = [
-            (key, np.ascontiguousarray(v, np.float32).tobytes())
-            for key, v in zip(keys, vectors, strict=True)
-        ]
-        with self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?)", rows)
-
-    def _select(self, column: str, keys: Sequence[str]) -> sqlite3.Cursor:
-        marks = ",".join("?" * len(keys))
-        return self._connection.execute(
-            f"SELECT key, {column} FROM features "  # noqa: S608 - marks and our own column names
-            f"WHERE key IN ({marks}) AND length(vector) = ?",
-            [*keys, 4 * self._dimension],
-        )
-
-
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), 500):
-        yield keys[start : start + 500]
-
-
-@contextmanager
-def _open_cache(fingerprint: str, dimension: int) -> Iterator[_Cache]:
-    path = cache_folder() / "features" / f"{fingerprint}.sqlite"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
-    except (OSError, sqlite3.Error) as error:
-        raise SaywhereError(
-            f"{path}: the feature cache cannot be opened ({error}); set SAYWHERE_CACHE to a "
-            "folder that can be written to"
-        ) from None
-    try:
-        yield _Cache(connection, dimension)
-    except sqlite3.Error as error:
-        raise SaywhereError(
-            f"{path}: the feature cache failed ({error}); free disk space, or delete the file"
-        ) from None
-    finally:
-        connection.close()

@@ -7,12 +7,15 @@ brought to 8-bit RGB. Images far larger than any tower sees come back scaled dow
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,12 +26,16 @@ from saywhere.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 300_000_000  # 17,000 x 17,000; below Pillow's own hard limit, so that ours speaks
+MAX_PIXELS = 178_000_000  # 13,300 x 13,300; below Pillow's own hard limit, so that ours speaks
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # MPO comes with JPEG
 _WORKING_EDGE = 1024  # towers see at most a few hundred pixels; larger images are held smaller
 _MAX_BYTES = 4 * MAX_PIXELS + (1 << 20)  # four bytes a pixel uncompressed, and some metadata
+_MAX_EDGE = 100_000  # pixels; a line of a hundred million is a damaged header
+_MAX_SCANNED = 20 * MAX_PIXELS  # every scan of a JPEG goes through all of its pixels
+_MAX_RUN_LENGTH = 16_000_000  # pixels; Pillow decodes these BMP in Python, one by one
+_BLOCK_PIXELS = 1 << 22
 _BACKDROP = (128, 128, 128)
-_NOT_REDUCIBLE = ("1", "P", "PA")  # and 16 bit: Pillow has no box filter for them
+_NOT_REDUCIBLE = ("1", "P", "PA")  # Pillow has no box filter for them
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -101,16 +108,41 @@ def decode_image(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> 
 
 def _decode(content: bytes, name: str, max_pixels: int) -> Image:
     import PIL.Image
+    from PIL import _imaging
 
+    silence(_imaging)
     image: Image = PIL.Image.open(BytesIO(content), formats=FORMATS)
-    width, height = image.size
-    if width * height > max_pixels:
-        raise _too_large(name, f"{width} x {height}", max_pixels)
+    _check_cost(image, content, name, max_pixels)
     if image.format in ("JPEG", "MPO"):
         image.draft("RGB", (_WORKING_EDGE, _WORKING_EDGE))
     image.load()
     # Before and after: Pillow reduces most modes, and those it can't once they are RGB.
     return _reduced(_to_rgb(_upright(_reduced(image))))
+
+
+def _check_cost(image: Image, content: bytes, name: str, max_pixels: int) -> None:
+    """Refuse what would take too much time or memory, or leave pixels unsaid, by the header."""
+    width, height = image.size
+    run_length = image.format == "BMP" and image.info.get("compression") in (1, 2)
+    limit = min(max_pixels, _MAX_RUN_LENGTH) if run_length else max_pixels
+    if width * height > limit:
+        raise _too_large(name, f"{width} x {height}", limit)
+    if max(width, height) > _MAX_EDGE:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels: an edge exceeds {_MAX_EDGE:,}; cut it into tiles"
+        )
+    # A scan begins with these bytes, and they can't stand within one.
+    scans = content.count(b"\xff\xda") if image.format in ("JPEG", "MPO") else 0
+    if scans > 1 and scans * width * height > _MAX_SCANNED:
+        raise ImageError(f"{name}: {scans:,} scans of {width} x {height} pixels; save it again")
+    tiles = getattr(image, "tile", None) if image.format == "TIFF" else None
+    boxes = [box for _, box, *_ in tiles or ()]
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if boxes and covered < width * height:  # Pillow would leave the rest black
+        raise ImageError(
+            f"{name}: is not a whole image ({covered:,} of {width * height:,} pixels are there); "
+            "export it again"
+        )
 
 
 def _too_large(name: str, pixels: str, limit: int) -> ImageError:
@@ -121,10 +153,12 @@ def _too_large(name: str, pixels: str, limit: int) -> ImageError:
 
 def _reduced(image: Image) -> Image:
     factor = min(image.size) // _WORKING_EDGE
-    if factor < 2 or image.mode in _NOT_REDUCIBLE or image.mode.startswith("I;16"):
+    if factor < 2 or image.mode in _NOT_REDUCIBLE:
         return image
     exif, info = image.getexif(), image.info
-    smaller = image.reduce(factor)
+    # No box filter for 16 bit either, but for the 32 it fits into.
+    wide = image.convert("I") if image.mode.startswith("I;16") else image
+    smaller = wide.reduce(factor)
     smaller.info = info
     smaller.getexif().update(exif)
     return smaller
@@ -133,10 +167,10 @@ def _reduced(image: Image) -> Image:
 def _upright(image: Image) -> Image:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(image) or image
-    except Exception:  # a damaged EXIF block says nothing about the pixels, which are whole
-        return image
+    # A damaged EXIF block says nothing about the pixels, which are whole.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies, though nothing turns
+    return image
 
 
 def _to_rgb(image: Image) -> Image:
@@ -155,15 +189,39 @@ def _to_rgb(image: Image) -> Image:
 
 def _stretch(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Scale the 1st..99th percentile to 0..255: 16-bit and float rasters have no fixed white."""
-    numbers = values.astype(np.float32)
-    finite = numbers[np.isfinite(numbers)]
+    sample = values.ravel()[:: 1 + values.size // 10**7].astype(np.float32)
+    finite = sample[np.isfinite(sample)]
+    out = np.zeros(values.shape, np.uint8)
     if finite.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    low, high = (
-        float(edge) for edge in np.percentile(finite[:: 1 + finite.size // 10**7], (1, 99))
-    )
-    numbers = np.clip(np.nan_to_num(numbers, nan=low), low, high)
-    return np.asarray((numbers - low) * (255 / max(high - low, 1e-9)), np.uint8)
+        return out
+    low, high = (float(edge) for edge in np.percentile(finite, (1, 99)))
+    step = 1 + _BLOCK_PIXELS // values.shape[1]
+    for start in range(0, len(values), step):  # in blocks: float copies of it all are gigabytes
+        block = values[start : start + step].astype(np.float32)
+        block = np.clip(np.nan_to_num(block, nan=low), low, high)
+        out[start : start + step] = (block - low) * (255 / max(high - low, 1e-9))
+    return out
+
+
+@cache
+def silence(module: ModuleType) -> None:
+    """Once for the process: keep a decoder's log and its libtiff from writing to stderr.
+
+    The errors they raise say as much. An application's own logging still gets the records.
+
+    Args:
+        module: a compiled module of the decoder's package, linked to its libtiff.
+    """
+    import ctypes
+
+    # Without any handler, Python writes warnings and errors to stderr.
+    logging.getLogger(module.__name__.partition(".")[0]).addHandler(logging.NullHandler())
+    # libtiff writes there itself. Looked up through what links it: the library's own name has a
+    # hash in the wheels.
+    libraries = ctypes.CDLL(module.__file__)
+    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with suppress(AttributeError):  # linked statically, or without libtiff
+            getattr(libraries, name)(None)
 
 
 class _Silence:

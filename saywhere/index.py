@@ -14,8 +14,15 @@ from pathlib import Path
 
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.embed import EmbeddedImages, embed_images
-from saywhere.errors import ExpertError, IndexMismatchError, InputError, SaywhereError
+from saywhere.errors import (
+    DatasetError,
+    ExpertError,
+    IndexMismatchError,
+    InputError,
+    SaywhereError,
+)
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.store import (
     SCHEMA_VERSION,
     StoreInfo,
@@ -29,6 +36,8 @@ from saywhere.store.verify import Verification, verify_store
 from saywhere.store.writer import IndexWriter
 from saywhere.types import Record
 
+SKIP_REMEDY = "--skip-bad leaves out what is bad"
+
 
 @dataclass(frozen=True, slots=True)
 class Embedder:
@@ -37,7 +46,8 @@ class Embedder:
     Attributes:
         expert_hash: identifies the vectors; an index takes those of one hash only.
         experts: path of the experts folder, by which a search finds them again.
-        embed: records to embeddings, one a record in their order, made by these experts.
+        embed: records to embeddings, one a record in their order, made by these experts; those of
+            bad images are left out.
     """
 
     expert_hash: str
@@ -55,8 +65,11 @@ class IndexReport:
             platform, position or place.
         embedded: images that were embedded: the added ones, and the changed ones whose bytes or
             platform are others.
-        unreachable: kept images whose files are missing but not known to be deleted; part of
-            ``unchanged``.
+        unreachable: kept images whose files are missing but not known to be deleted, or whose
+            entries may be among those skipped; part of ``unchanged``.
+        with_coordinates: images in the index that have a position.
+        skipped: one line about each entry and image left out. Of an image that was in the index
+            before, the row stays, as part of ``unchanged``.
         seconds: wall-clock time, reading the folder not included.
         expert_hash: who made the vectors.
     """
@@ -68,6 +81,8 @@ class IndexReport:
     unchanged: int
     embedded: int
     unreachable: int
+    with_coordinates: int
+    skipped: tuple[str, ...]
     seconds: float
     expert_hash: str
 
@@ -81,7 +96,9 @@ class Compaction:
     bytes_after: int
 
 
-def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None = None) -> Embedder:
+def embedder(
+    experts: ExpertSet, *, runtime: Runtime | None = None, progress: Progress | None = None
+) -> Embedder:
     """Embeds by ``experts``; features are cached, so what a kill interrupts costs nothing twice.
 
     Raises:
@@ -91,7 +108,7 @@ def embedder(experts: ExpertSet, *, threads: int = 2, progress: Progress | None 
         raise ExpertError("experts without a folder: save them before indexing with them")
 
     def embed(records: Sequence[Record]) -> EmbeddedImages:
-        return embed_images(experts, records, threads=threads, progress=progress)
+        return embed_images(experts, records, runtime=runtime, progress=progress, skip_bad=True)
 
     return Embedder(experts.hash, str(experts.folder.resolve()), embed)
 
@@ -104,6 +121,7 @@ def update_index(
     *,
     rebuild: bool = False,
     prune: bool = False,
+    skipped: Sequence[str] | None = None,
 ) -> IndexReport:
     """Makes the index at ``uri`` hold exactly ``records``, building it where there is none.
 
@@ -115,10 +133,13 @@ def update_index(
         root: the indexed folder or dataset file; an index stays with its root.
         rebuild: start anew, whatever experts, root or schema the index at ``uri`` has.
         prune: delete images whose files are missing, even if they are most of the index, or if
-            their folder is empty as an unmounted disk would be.
+            their folder is empty as an unmounted disk would be; images that cannot be read, too.
+        skipped: None refuses images that cannot be read or decoded. A sequence, of what reading the
+            dataset left out, leaves them out as well, and adds a line about each to its own.
 
     Raises:
-        ImageError: an image that cannot be read or decoded.
+        DatasetError: images that cannot be read or decoded, all of them listed; with ``skipped``
+            only where no image is left without them. What was embedded stays cached.
         IndexMismatchError: the index is of other experts, another root or a later schema.
         InputError: more than half of the images would be deleted without ``prune``; no records;
             another process at work on the index; storage that cannot be read or written.
@@ -131,25 +152,23 @@ def update_index(
         if before:
             _require_same(before, by, root, uri)
         rows = writer.rows() if before else []
-        changes = find_changes(rows, records, root, prune=prune)
+        changes = find_changes(rows, records, root, prune=prune, incomplete=bool(skipped))
         if not prune and 2 * len(changes.deleted) > len(rows):
             raise InputError(
                 f"index {uri!r}: {len(changes.deleted)} of its {len(rows)} images are gone from "
                 f"{str(root)!r}; mount or restore what is missing, or drop them with --prune"
             )
-        info = _apply(writer, before, changes, by, root)
-    fresh = changes.added + changes.changed
-    return IndexReport(
-        count=info.count,
-        added=changes.added,
-        changed=changes.changed,
-        deleted=len(changes.deleted),
-        unchanged=info.count - fresh,
-        embedded=len(changes.pending),
-        unreachable=len(changes.unreachable),
-        seconds=time.perf_counter() - started,
-        expert_hash=info.expert_hash,
-    )
+        embedded = by.embed([p.record for p in changes.pending]) if changes.pending else None
+        bad = embedded.bad if embedded else {}
+        if bad and skipped is None:
+            raise DatasetError(root, tuple(bad.values()), SKIP_REMEDY)
+        left_out = (*(skipped or ()), *bad.values())
+        changes = changes.without(bad, prune=prune)
+        if not changes.kept and not changes.pending:
+            raise DatasetError(root, left_out)
+        target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()))
+        info = _apply(writer, before, changes, embedded, target)
+    return _report(info, changes, left_out, time.perf_counter() - started)
 
 
 def compact_index(uri: str) -> Compaction:
@@ -163,12 +182,12 @@ def compact_index(uri: str) -> Compaction:
             read or written; the index stays as it was.
         IndexMismatchError: an index of a later schema.
     """
-    size = _folder_size(uri)
+    size = index_bytes(uri)
     info = open_store(uri).info()  # asked first: taking a folder for writing would make it
     with open_writer(uri) as writer:
         made = writer.info() or info
         count = writer.write(made, {row.image_id: row for row in writer.rows()}).count
-    return Compaction(count, size, _folder_size(uri))
+    return Compaction(count, size, index_bytes(uri))
 
 
 def verify_index(uri: str, *, experts: Path | None = None, content: bool = False) -> Verification:
@@ -191,6 +210,24 @@ def verify_index(uri: str, *, experts: Path | None = None, content: bool = False
     return found
 
 
+def _report(
+    info: StoreInfo, changes: Changes, skipped: tuple[str, ...], seconds: float
+) -> IndexReport:
+    return IndexReport(
+        count=info.count,
+        added=changes.added,
+        changed=changes.changed,
+        deleted=len(changes.deleted),
+        unchanged=info.count - changes.added - changes.changed,
+        embedded=len(changes.pending),
+        unreachable=len(changes.unreachable),
+        with_coordinates=changes.with_coordinates,
+        skipped=skipped,
+        seconds=seconds,
+        expert_hash=info.expert_hash,
+    )
+
+
 def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None:
     if before.expert_hash != by.expert_hash:
         raise IndexMismatchError(
@@ -206,22 +243,26 @@ def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None
 
 
 def _apply(
-    writer: IndexWriter, before: StoreInfo | None, changes: Changes, by: Embedder, root: Path
+    writer: IndexWriter,
+    before: StoreInfo | None,
+    changes: Changes,
+    embedded: EmbeddedImages | None,
+    target: StoreInfo,
 ) -> StoreInfo:
     current = before is not None and before.schema_version == SCHEMA_VERSION
-    if before and current and not changes.rewrites and before.experts == by.experts:
+    if before and current and not changes.rewrites and before.experts == target.experts:
         return before
-    target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()))
-    if not changes.pending and before:
-        return writer.write(replace(target, dimension=before.dimension), changes.kept)
-    embedded = by.embed([pending.record for pending in changes.pending])
+    if embedded is None or not changes.pending:
+        dimension = before.dimension if before else 0
+        return writer.write(replace(target, dimension=dimension), changes.kept)
     vectors = embedded.embeddings.vectors
     pairs = zip(changes.pending, embedded.content_hashes, strict=True)
     rows = [pending.row(content_hash) for pending, content_hash in pairs]
     return writer.write(replace(target, dimension=vectors.shape[1]), changes.kept, rows, vectors)
 
 
-def _folder_size(uri: str) -> int:
+def index_bytes(uri: str) -> int:
+    """Size on disk of the index at ``uri``, with what updates left."""
     size = 0
     for path in Path(index_folder(uri)).rglob("*"):
         with suppress(FileNotFoundError):  # another build sweeps

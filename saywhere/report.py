@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from saywhere.caches import CacheFile
 from saywhere.coordinates import Notation, format_position
+from saywhere.doctor import Check
+from saywhere.errors import printable
 from saywhere.evaluate import Evaluation, Row
-from saywhere.export import visible
 from saywhere.location_metrics import scores_in_words
 from saywhere.types import Hit, Location
 
@@ -81,7 +84,7 @@ def hits_table(hits: Sequence[Hit], notation: Notation = "decimal") -> Table:
             f"{hit.score:.3f}",
             hit.platform.value if hit.platform else "–",
             format_position(hit.lat, hit.lon, notation) if known else "–",  # type: ignore[arg-type]
-            Text(visible(hit.path)),  # a Text, because rich would obey [brackets] in a name
+            Text(printable(hit.path)),  # a Text, because rich would obey [brackets] in a name
         )
     return table
 
@@ -100,8 +103,8 @@ def places_table(found: Location, notation: Notation = "decimal") -> Table:
             format_position(place.lat, place.lon, notation),
             f"{place.radius_50_m:.0f} m",
             f"{place.radius_95_m:.0f} m",
-            Text(visible(place.place_id or "–")),
-            Text(visible(f"{', '.join(sorted(seen))}: {place.evidence[0].path}")),
+            Text(printable(place.place_id or "–")),
+            Text(printable(f"{', '.join(sorted(seen))}: {place.evidence[0].path}")),
         )
     return table
 
@@ -121,6 +124,36 @@ def location_lines(found: Location) -> list[str]:
     if not found.confident:
         lines.insert(0, "no confident match: no place is more probable than all else together")
     return [*lines, *found.notes]
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """What doctor found; what is broken in red, what is worth knowing in yellow."""
+    from rich.markup import escape
+
+    table = _table(("part", "what", "", "found", "remedy"), right_from=5)
+    colours = {"ok": "green", "note": "yellow", "problem": "bold red"}
+    for before, check in zip([None, *checks], checks, strict=False):
+        section = "" if before and before.section == check.section else check.section
+        status = f"[{colours[check.status]}]{check.status}[/]"
+        table.add_row(
+            section, escape(check.name), status, escape(check.found), escape(check.remedy)
+        )
+    return table
+
+
+def caches_table(files: Sequence[CacheFile]) -> Table:
+    """Caches with size and last use."""
+    from rich.markup import escape
+
+    table = _table(("kind", "tower", "rows", "MB", "last used", "file"), right_from=6)
+    for file in files:
+        used = datetime.fromtimestamp(file.used).astimezone().strftime("%Y-%m-%d %H:%M")
+        rows = "–" if file.rows is None else f"{file.rows:,}"
+        size = f"{file.bytes / 1e6:.1f}"
+        table.add_row(
+            file.kind, escape(file.tower or "–"), rows, size, used, escape(str(file.path))
+        )
+    return table
 
 
 def _table(columns: Sequence[str], *, right_from: int) -> Table:

@@ -10,6 +10,7 @@ from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries
 from saywhere.errors import DatasetError
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.search import rank_exact
 from saywhere.submission import write_submission
 from saywhere.types import Query, Record
@@ -23,7 +24,7 @@ def submit(
     records: Sequence[Record],
     out: Path,
     *,
-    threads: int = 2,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Rank a folder of images for each query and write the submission and its zip.
@@ -39,8 +40,8 @@ def submit(
     """
     named = [replace(r, image_id=r.path.stem, platform=None, place_id=None) for r in records]
     _check_names(named)
-    gallery = embed_images(experts, named, threads=threads, progress=progress).embeddings
-    asked = embed_queries(experts, queries, threads=threads)
+    gallery = embed_images(experts, named, runtime=runtime, progress=progress).embeddings
+    asked = embed_queries(experts, queries, runtime=runtime)
     order = rank_exact(asked, gallery, ANSWERS)
     ranked = {
         query.query_id: [gallery.ids[column] for column in row]

@@ -19,6 +19,7 @@ from saywhere.features import (
 )
 from saywhere.files import hash_text
 from saywhere.text.orientation import remove_orientation
+from saywhere.text.variants import operator_variants
 from saywhere.towers import ImageTower, TextTower
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Record
 from saywhere.views import FIXED_VIEWS, View, random_views
@@ -90,7 +91,8 @@ def training_texts(dataset: Dataset, config: TextConfig) -> list[list[str]]:
     """Texts of each record, in record order, without repeats.
 
     On platforms in ``config.remove_orientation`` a caption loses its orientation words; with
-    ``keep_full`` the full caption stays beside it.
+    ``keep_full`` the full caption stays beside it. Rule-based variants are made of what the dataset
+    has (refined texts are variants already).
     """
     by_image: dict[str, dict[str, None]] = {record.image_id: {} for record in dataset.records}
     platforms = {record.image_id: record.platform for record in dataset.records}
@@ -101,6 +103,8 @@ def training_texts(dataset: Dataset, config: TextConfig) -> list[list[str]]:
             texts[caption.text] = None
         if removes:
             texts[remove_orientation(caption.text)] = None
+        if caption.text == caption.original:
+            texts |= dict.fromkeys(operator_variants(caption.original, config.rule_variants))
     return [list(texts) for texts in by_image.values()]
 
 

@@ -23,6 +23,7 @@ from saywhere.data.folder import read_folder
 from saywhere.data.track4 import read_queries
 from saywhere.embed import embed_images, embed_queries
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.location_metrics import joined, location_scores
 from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
@@ -51,7 +52,7 @@ def run_world_benchmark(
     log: Callable[[str], None],
     sizes: WorldSizes | None = None,
     *,
-    threads: int = 2,
+    runtime: Runtime | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Renders, embeds, calibrates and scores; JSON-able, as ``location_scores``.
@@ -69,7 +70,7 @@ def run_world_benchmark(
         log(f"world {seed}: {places} places, rendered and embedded unless they are cached")
         config = WorldConfig(seed=seed, places=places, test_places=places - 1)
         world = render_world(cache / f"seed-{seed}-{places}", config)
-        return _scored(experts, world, threads, progress)
+        return _scored(experts, world, runtime, progress)
 
     fitted = calibrate_pairs(*prepare(*sizes.fitted))
     worlds = [prepare(seed, places) for seed, places in sizes.scored]
@@ -97,12 +98,12 @@ def _pooled(
 
 
 def _scored(
-    experts: ExpertSet, world: World, threads: int, progress: Progress | None
+    experts: ExpertSet, world: World, runtime: Runtime | None, progress: Progress | None
 ) -> tuple[Pairing, ScoredImages]:
     records = read_folder(world.imagery).records
-    images = embed_images(experts, records, threads=threads, progress=progress).embeddings
+    images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings
     asked = read_queries(world.track4 / "test_queries.txt")
-    texts = embed_queries(experts, asked, threads=threads)
+    texts = embed_queries(experts, asked, runtime=runtime)
     scores = exact_scores(texts.vectors, images.vectors)
     return _truth(world, asked), scored_records(records, (None,) * len(records), scores)
 

@@ -70,10 +70,14 @@ def train_small(world: Path, out: Path, seed: int) -> Path:
     from saywhere.config import load_config
     from saywhere.data import read
     from saywhere.fit import train_experts
+    from saywhere.hardware import Runtime
     from saywhere.towers import image_tower, text_tower
 
     config = load_config(overrides=[*SMALL_TRAINING, f"seed={seed}", "threads=1"])
-    towers = image_tower(config.towers.image, threads=1), text_tower(config.towers.text, threads=1)
+    towers = (
+        image_tower(config.towers.image, runtime=Runtime(1)),
+        text_tower(config.towers.text, runtime=Runtime(1)),
+    )
     dataset = read(world / "geotext/train.json")
     experts = train_experts(dataset, config, towers, lambda _line: None)
     return save_experts(experts, out, {"image": towers[0].path, "text": towers[1].path})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -362,11 +365,40 @@ def test_a_failure_while_swapping_puts_the_old_experts_back(
             raise OSError(5, "Input/output error")
         return rename(self, target)
 
+    monkeypatch.setattr(bundle, "exchange", lambda *_: False)  # a file system that cannot
     monkeypatch.setattr(Path, "replace", fail_once)
     with pytest.raises(InputError, match="Input/output error"):
         save_experts(make_experts(1), saved, towers, overwrite=True)
     assert failed
     assert snapshot(saved) == before
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["cache", "experts"]
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_bundle import make_experts
+from saywhere import bundle
+moment, exchange = sys.argv[2], bundle.exchange
+def die(*paths):
+    done = moment == "after" and exchange(*paths)
+    os.kill(os.getpid(), signal.SIGKILL)
+bundle.exchange = die
+bundle.save_experts(make_experts(1), Path(sys.argv[3]), {}, overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_at_the_swap_there_are_experts(saved: Path, moment: str) -> None:
+    arguments = [str(Path(__file__).parent), moment, str(saved)]
+    done = subprocess.run([sys.executable, "-c", DIE, *arguments], check=False)
+    assert done.returncode == -signal.SIGKILL
+    expected = make_experts(1 if moment == "after" else 0)
+    assert load_experts(saved).hash == expected.hash
+    assert len(list(saved.parent.glob(".saywhere.*.part"))) == 1
+    save_experts(make_experts(2), saved, {}, overwrite=True)
+    assert load_experts(saved).hash == make_experts(2).hash
     assert sorted(path.name for path in saved.parent.iterdir()) == ["cache", "experts"]
 
 

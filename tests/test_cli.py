@@ -19,6 +19,8 @@ from PIL import Image
 
 SAYWHERE = Path(sys.executable).with_name("saywhere")
 Run = Callable[..., subprocess.CompletedProcess[str]]
+VERBS = ("data", "train", "evaluate", "expert", "index", "search", "locate", "calibrate",
+         "submit", "world", "doctor", "cache")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -65,8 +67,7 @@ def test_help_is_immediate_and_names_every_verb() -> None:
         started = time.perf_counter()
         done = subprocess.run([str(SAYWHERE), "--help"], capture_output=True, text=True, check=True)
         seconds.append(time.perf_counter() - started)
-    for verb in ("data", "train", "evaluate", "index", "search", "locate", "calibrate", "submit",
-                 "world"):  # fmt: skip
+    for verb in VERBS:
         assert f"  {verb} " in done.stdout
     # Measured 0.2 s; the best of five keeps a busy machine from failing it.
     assert min(seconds) < 0.4
@@ -159,6 +160,28 @@ def test_training_writes_what_it_was_made_of(small_experts: Path) -> None:
     assert len(list((small_experts / "towers").glob("*.onnx"))) == 2
 
 
+def test_experts_are_shown_packed_and_unpacked(
+    run: Run, small_experts: Path, tmp_path: Path
+) -> None:
+    shown = json.loads(run("expert", "show", small_experts, "--json").stdout)
+    trained, frozen = (shown["parameters"][kind]["total"] for kind in ("trained", "frozen"))
+    assert (
+        frozen == 22_565_376 + 3_350_000
+    )  # MiniLM without pooler; EfficientNet without classifier
+    assert shown["trainable_share"] == pytest.approx(trained / (trained + frozen))
+    share = f"{100 * shown['trainable_share']:.1f} %"
+    assert share in run("expert", "show", small_experts).stdout
+    archive = tmp_path / "carried.zip"
+    assert run("expert", "export", small_experts, archive).stdout == f"{archive}\n"
+    there = tmp_path / "there"
+    run("expert", "import", archive, there)
+    again = json.loads(run("expert", "show", there, "--json").stdout)
+    assert again | {"folder": ""} == shown | {"folder": ""}
+    (there / "config.toml").write_text("seed = 5")
+    _refused(run("expert", "show", there, code=2), "config.toml", "altered")
+    _refused(run("expert", "import", there / "config.toml", tmp_path / "x", code=2), "no whole zip")
+
+
 def test_same_seed_gives_the_same_experts(
     small_world: Path, small_experts: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +241,22 @@ def test_an_empty_folder_is_refused(run: Run, small_experts: Path, tmp_path: Pat
     )
     _refused(done, "empty")
     assert not (tmp_path / "i").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(run: Run, index: Path) -> None:
+    done = run("search", "a red roof", "--index", index, "--device", "cuda", code=2)
+    _refused(done, "device cuda", "pip install onnxruntime-gpu")
+
+
+def test_threads_of_the_configuration_count_unless_a_flag_says_otherwise(
+    run: Run, small_world: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text("threads = 300\n")  # refused by its range, so nothing is trained
+    train = ("train", small_world / "geotext/train.json", "--config", settings)
+    _refused(run(*train, code=2), "threads", "300")
+    done = run(*train, "--threads", 3, "--out", small_world, code=2)
+    _refused(done, "no experts")  # one step further: the flag took the place of the file's
 
 
 @pytest.mark.parametrize("kind", ["bomb", "truncated", "text"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -9,6 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,12 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from saywhere import features
+from saywhere import feature_cache, features
 from saywhere.errors import ImageError, InputError, SaywhereError, TowerError
 from saywhere.features import (
     ImageRequest,
     content_hashes,
+    feature_blocks,
     image_features,
     text_features,
 )
@@ -235,6 +239,82 @@ def test_batches_are_bounded_by_pixels_and_of_one_size(
     assert max(lead) < 12  # decoding stays just ahead of the tower
 
 
+class TimedTower(CountingImageTower):
+    """Several calls at a time, and when each was running."""
+
+    def __init__(self, workers: int, pause: float) -> None:
+        super().__init__(pause=pause)
+        self.workers = workers
+        self.spans: list[tuple[float, float]] = []
+
+    def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
+        started = time.perf_counter()
+        features = super().encode(pixels)
+        self.spans.append((started, time.perf_counter()))
+        return features
+
+
+def together(spans: list[tuple[float, float]]) -> int:
+    """How many spans overlapped at most."""
+    moments = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    return int(np.cumsum([step for _, step in moments]).max())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_run_side_by_side_while_others_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(features, "_BATCH_PIXELS", 2 * 64 * 64)
+    decoding: list[tuple[float, float]] = []
+    real = features._rendered
+
+    def timed(*args: Any) -> Any:
+        started = time.perf_counter()
+        time.sleep(0.005)
+        made = real(*args)
+        decoding.append((started, time.perf_counter()))
+        return made
+
+    monkeypatch.setattr(features, "_rendered", timed)
+    asked = requests(make_images(tmp_path / "i", 24), (View(),))
+    tower = TimedTower(workers, pause=0.1)
+    found = image_features(tower, asked, 64)
+    assert together(tower.spans) == workers
+    # Every image is decoded while the tower works, but for those it waits for at first.
+    first = min(start for start, _ in tower.spans)
+    late = [span for span in decoding if span[0] > first]
+    assert len(late) >= 24 - 2 - 3
+    busy = [any(a < end and start < b for a, b in tower.spans) for start, end in late]
+    assert np.mean(busy) > 0.8
+    alone = CountingImageTower()
+    monkeypatch.setenv("SAYWHERE_CACHE", str(tmp_path / "other"))
+    for one, other in zip(found, image_features(alone, asked, 64), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_LOADED", 10)
+
+    def peak(count: int) -> int:
+        asked = requests(make_images(tmp_path / "i", count), (View(), View(flip=True)))
+        gc.collect()
+        tracemalloc.start()
+        # The tower is the slow one, so nothing but the limit holds decoding back.
+        for block in feature_blocks(CountingImageTower(pause=0.02), asked, 256):
+            assert len(block) <= 10
+        made = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return made
+
+    peak(20)  # imports and Pillow's own caches
+    few, many = peak(40), peak(160)
+    pixels = 2 * 256 * 256 * 3  # of one image
+    assert few > 3 * pixels  # Pillow's buffers are not traced, ours are
+    assert many - few < 3 * pixels  # 120 images more: keys and paths, not pixels
+
+
 def test_a_damaged_cache_is_one_clear_error(tmp_path: Path, cache: Path) -> None:
     asked = requests(make_images(tmp_path / "i", 1))
     (cache / "features").mkdir(parents=True)
@@ -319,3 +399,50 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path: Path, cache: Path) -> N
     shutil.rmtree(cache)
     fresh = image_features(CountingImageTower(), asked, 64)
     assert [f.tobytes() for f in resumed] == [f.tobytes() for f in fresh]
+
+
+def test_two_processes_share_a_cache(tmp_path: Path, cache: Path) -> None:
+    paths = make_images(tmp_path / "i", 12)
+    script = SCRIPT.format(tests=str(Path(__file__).parent), images=str(tmp_path / "i"))
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, env=environment)
+        for _ in range(2)
+    ]
+    assert [process.wait() for process in both] == [0, 0]
+    tower = CountingImageTower()
+    asked = requests(paths, (View(), View(flip=True)))
+    shared = image_features(tower, asked, 64)
+    assert tower.views == 0
+    shutil.rmtree(cache)
+    fresh = image_features(CountingImageTower(), asked, 64)
+    assert [f.tobytes() for f in shared] == [f.tobytes() for f in fresh]
+
+
+def test_many_open_a_new_cache_at_once(tmp_path: Path, cache: Path) -> None:
+    """The first to come turns the write-ahead log on, which the others must wait for."""
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            found = list(
+                pool.map(lambda n: text_features(CountingTextTower(), ["a", f"{n}"]), range(8))
+            )
+        assert len({features[0].tobytes() for features in found}) == 1
+        shutil.rmtree(cache)
+
+
+def test_a_cache_without_space(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(feature_cache.FeatureCache, "store", full)
+    texts = ["one", "two"]
+    asked = text_features(CountingTextTower(), texts)  # a search goes on
+    np.testing.assert_array_equal(asked, CountingTextTower().encode(texts))
+    with pytest.raises(SaywhereError, match=r"cannot be written .*; free disk space and run"):
+        text_features(CountingTextTower(), [*map(str, range(5))])
+    with pytest.raises(SaywhereError, match=r"cannot be written .*; free disk space and run"):
+        image_features(CountingImageTower(), requests(make_images(tmp_path / "i", 1)), 64)

@@ -13,9 +13,10 @@ from conftest import SMALL_TRAINING
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.config import Config, load_config
 from saywhere.data import read
-from saywhere.embed import clean_query, embed_images, embed_queries
+from saywhere.embed import clean_texts, embed_images, embed_queries
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.fit import MODES, train_experts
+from saywhere.hardware import Runtime
 from saywhere.search import rank_exact
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.types import Dataset, Query
@@ -27,7 +28,9 @@ def _train(dataset: Dataset, *overrides: str) -> ExpertSet:
 
 
 def _towers(config: Config) -> tuple[ImageTower, TextTower]:
-    return image_tower(config.towers.image, threads=1), text_tower(config.towers.text, threads=1)
+    return image_tower(config.towers.image, runtime=Runtime(1)), text_tower(
+        config.towers.text, runtime=Runtime(1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -83,16 +86,16 @@ def test_generalist_and_both_layouts(dataset: Dataset) -> None:
     assert [expert.name for expert in one.experts] == ["generalist"]
     four = _train(dataset, "train.layout=both", "train.refit=false")
     assert [e.name for e in four.experts] == ["satellite", "drone", "ground", "generalist"]
-    vectors = embed_images(four, dataset.records[:3], threads=1).embeddings.vectors
+    vectors = embed_images(four, dataset.records[:3], runtime=Runtime(1)).embeddings.vectors
     assert vectors.shape == (3, 4 * 32 + 4 + 1)
 
 
 def test_known_platforms_make_one_hot_gates(experts: ExpertSet, dataset: Dataset) -> None:
     gated = experts.with_mode("gated")
     records = dataset.records[:6]
-    known = embed_images(gated, records, threads=1).embeddings.vectors
+    known = embed_images(gated, records, runtime=Runtime(1)).embeddings.vectors
     hidden = [replace(record, platform=None) for record in records]
-    guessed = embed_images(gated, hidden, threads=1).embeddings.vectors
+    guessed = embed_images(gated, hidden, runtime=Runtime(1)).embeddings.vectors
     gates = slice(-4, -1)
     assert set(np.unique(known[:, gates])) == {0.0, 1.0}
     np.testing.assert_allclose(guessed[:, gates].sum(1), 1, rtol=1e-5)
@@ -102,16 +105,18 @@ def test_known_platforms_make_one_hot_gates(experts: ExpertSet, dataset: Dataset
 def test_another_fusion_of_the_same_experts_is_another_space(
     experts: ExpertSet, dataset: Dataset
 ) -> None:
-    images = embed_images(experts.with_mode("mean"), dataset.records[:3], threads=1).embeddings
-    asked = embed_queries(experts.with_mode("own"), [Query("q1", "a pond")], threads=1)
+    images = embed_images(
+        experts.with_mode("mean"), dataset.records[:3], runtime=Runtime(1)
+    ).embeddings
+    asked = embed_queries(experts.with_mode("own"), [Query("q1", "a pond")], runtime=Runtime(1))
     with pytest.raises(IndexMismatchError):
         rank_exact(asked, images, 1)
 
 
 def test_queries_are_cleaned_by_the_function_that_cleans_captions(experts: ExpertSet) -> None:
     text = "a red roof in the upper left corner"
-    assert clean_query(experts, text) == text
+    assert clean_texts(experts, [text]) == [text]
     cleaning = experts.config.model_copy(
         update={"text": experts.config.text.model_copy(update={"clean_queries": True})}
     )
-    assert clean_query(replace(experts, config=cleaning), text) == "a red roof"
+    assert clean_texts(replace(experts, config=cleaning), [text]) == ["a red roof"]

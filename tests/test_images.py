@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from fuzz.sound import sound_images
+from fuzz.tiff import PLAIN, tiff
 from numpy.typing import NDArray
 
 from saywhere.errors import ImageError
-from saywhere.images import contact_sheet, decode_image, read_image
+from saywhere.images import MAX_PIXELS, contact_sheet, decode_image, read_image
 
 
 def picture(width: int = 40, height: int = 30) -> NDArray[np.uint8]:
@@ -210,6 +212,83 @@ def test_a_bomb_is_refused_before_decoding(edge: int) -> None:
     assert elapsed < 1
     assert peak < 5_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+
+
+def refusal(content: bytes) -> str:
+    with pytest.raises(ImageError) as error:
+        decode_image(content, "x")
+    return one_line(error, "x")
+
+
+def test_the_stated_limit_is_the_one_that_holds() -> None:
+    """Pillow refuses at twice its MAX_IMAGE_PIXELS, whatever we say."""
+    assert PIL.Image.MAX_IMAGE_PIXELS is not None
+    assert 2 * PIL.Image.MAX_IMAGE_PIXELS > MAX_PIXELS
+    edge = int(MAX_PIXELS**0.5) + 10
+    assert f"{edge} x {edge} pixels exceed the limit of 178,000,000" in refusal(bomb(edge, edge))
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    """Half a megabyte of scans over 13,000 x 13,000 pixels took a minute."""
+    content = sound_images()["JPEG progressive"][1]
+    start, scan = content.find(b"\xff\xc2"), content.rfind(b"\xff\xda")
+    large = content[: start + 5] + struct.pack(">HH", 13_000, 13_000) + content[start + 9 :]
+    started = time.perf_counter()
+    assert "510 scans of 13000 x 13000" in refusal(large[:-2] + large[scan:-2] * 500 + b"\xff\xd9")
+    assert time.perf_counter() - started < 1
+    few = content[:-2] + content[scan:-2] * 50 + b"\xff\xd9"
+    assert decode_image(few, "x").size == (48, 32)
+
+
+def test_a_large_run_length_bmp_is_refused() -> None:
+    """Pillow decodes these in Python: an end of line in a row of a hundred million took seconds."""
+    content = bytearray(sound_images()["BMP P"][1])
+    content[30] = 1
+    content[18:26] = struct.pack("<ii", 90_000, 1500)
+    started = time.perf_counter()
+    assert "90000 x 1500 pixels exceed the limit of 16,000,000" in refusal(bytes(content))
+    assert time.perf_counter() - started < 1
+
+
+def test_a_column_of_a_million_pixels_is_refused() -> None:
+    tall = [(257, 4, (1_000_000,)) if tag == 257 else (tag, kind, values)
+            for tag, kind, values in PLAIN]  # fmt: skip
+    assert "an edge exceeds 100,000" in refusal(tiff(tall))
+
+
+def test_a_tiff_with_too_few_strips_is_no_whole_image() -> None:
+    """Pillow leaves what no strip covers black, and says nothing."""
+    tall = [(257, 4, (40,)) if tag == 257 else (tag, kind, values)
+            for tag, kind, values in PLAIN]  # fmt: skip
+    assert "192 of 640 pixels are there" in refusal(tiff(tall))
+    assert decode_image(tiff(PLAIN), "x").size == (16, 12)
+
+
+def test_damaged_tiffs_write_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff writes to the file descriptor itself, Pillow's log to it where nobody listens."""
+    lzw = bytearray(sound_images()["TIFF lzw"][1])
+    start = lzw.find(b"\x80")
+    lzw[start + 20 : start + 400] = b"\xff" * 380
+    assert "not a whole image" in refusal(bytes(lzw))
+    many = [(277, 3, (61_000,)) if tag == 277 else (tag, kind, values)
+            for tag, kind, values in PLAIN]  # fmt: skip
+    refusal(tiff(many))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_sixteen_bit_rasters_stay_within_a_few_times_their_size() -> None:
+    """36 million pixels, 72 MB; float copies of them all would be seven times that."""
+    deep = encoded(PIL.Image.fromarray(np.zeros((6000, 6000), np.uint16)), "PNG")
+    tracemalloc.start()
+    assert decode_image(deep, "x").size == (1200, 1200)
+    assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    tracemalloc.stop()
+
+
+def test_a_file_name_cannot_break_the_line() -> None:
+    with pytest.raises(ImageError) as error:
+        decode_image(b"", "a\nb\x1b[2J\udcff.jpg")
+    assert str(error.value).startswith("a\\nb\\x1b[2J\\udcff.jpg: is empty")
 
 
 def test_the_limit_can_be_lowered() -> None:

@@ -92,6 +92,27 @@ def test_margin_drops_likely_false_negatives() -> None:
     assert mine_hard_negatives(items, 2, relative_margin=0.05)[0].tolist() == [2, NONE]
 
 
+def test_candidates_at_the_margin_are_told_apart_where_float32_cannot() -> None:
+    rng = np.random.default_rng(0)
+    text = rng.standard_normal(700)
+    text /= np.linalg.norm(text)
+    others = rng.standard_normal((400, 700))
+    others -= np.outer(others @ text, text)
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    cosine = rng.uniform(0.5, 0.9, (400, 1))
+    cosine[:30], cosine[30:35] = 0.95 + 5e-7, 0.95 - 5e-7  # just above the margin, just below
+    close = cosine * text + np.sqrt(1 - cosine**2) * others
+    images = np.vstack([text, close]).astype(np.float32)
+    texts = np.tile(text.astype(np.float32), (401, 1))
+    items = MiningItems(texts, images, np.arange(401), np.arange(401))
+    found = mine_hard_negatives(items, 20, relative_margin=0.05)[0]
+    exact = (images.astype(np.float64) @ texts[0].astype(np.float64)).astype(np.float32)
+    ceiling = exact[0] - 0.05 * exact[0]
+    order = np.argsort(-exact, kind="stable")
+    assert (exact[1:] > ceiling).tolist() == [True] * 30 + [False] * 370
+    assert found.tolist() == order[exact[order] <= ceiling][:20].tolist()
+
+
 def test_margin_lies_below_a_negative_positive_too() -> None:
     """(1 - margin) * positive would rise above a similarity below zero, and let more through."""
     texts = np.asarray([[1.0], [1.0], [1.0]], np.float32)

@@ -10,6 +10,7 @@ from saywhere.config import load_config
 from saywhere.data import read
 from saywhere.evaluate import evaluate, make_task
 from saywhere.fit import train_experts
+from saywhere.hardware import Runtime
 from saywhere.towers import image_tower, text_tower
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -22,7 +23,10 @@ def test_three_experts_find_real_places_far_above_chance(
         overrides=["views.test=['full']", "views.train=0", "threads=2", "train.members=1",
                    "train.stage1.epochs=30", "train.stage2.epochs=5"]
     )  # fmt: skip
-    towers = image_tower(config.towers.image, threads=2), text_tower(config.towers.text, threads=2)
+    towers = (
+        image_tower(config.towers.image, runtime=Runtime(2)),
+        text_tower(config.towers.text, runtime=Runtime(2)),
+    )
     lines: list[str] = []
     experts = train_experts(
         read(data_root / "geotext-mini/train.json"), config, towers, lines.append

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from saywhere.bundle import load_experts
+from saywhere.hardware import Runtime
 from saywhere.task_location import task_location
 from saywhere.types import FloatArray, Platform, Record
 from saywhere.world_benchmark import WorldSizes, run_world_benchmark
@@ -57,7 +58,7 @@ def test_the_world_benchmark_calibrates_on_one_world_and_scores_others(
     sizes = WorldSizes((901, 12), ((902, 6), (903, 6)))
     said: list[str] = []
     experts = load_experts(small_experts)
-    found = run_world_benchmark(experts, tmp_path, said.append, sizes, threads=1)
+    found = run_world_benchmark(experts, tmp_path, said.append, sizes, runtime=Runtime(1))
     assert len(said) == 3
     assert found["queries"] == 2 * 5 * 3
     assert found["places"] == 10
@@ -68,4 +69,4 @@ def test_the_world_benchmark_calibrates_on_one_world_and_scores_others(
         assert np.isfinite(found[name])
     # A campus of six places is 390 m wide: whatever the experts know, nothing can be further off.
     assert found["median_error_m"] < 400
-    assert run_world_benchmark(experts, tmp_path, said.append, sizes, threads=1) == found
+    assert run_world_benchmark(experts, tmp_path, said.append, sizes, runtime=Runtime(1)) == found

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import InputError, TowerError
+from saywhere.hardware import Runtime
 from saywhere.towers import ImageTower, TextTower, cache, image_tower, text_tower
 from saywhere.towers.cache import build_versions, find_tower, tower_file
 from saywhere.types import FloatArray
@@ -33,12 +37,12 @@ TINY_VIT = ImageTowerConfig(name="test_vit", weights="random", sha256=None, stag
 
 @pytest.fixture(scope="session")
 def image(tower_cache: Path) -> ImageTower:
-    return image_tower(ImageTowerConfig(), threads=1)
+    return image_tower(ImageTowerConfig(), runtime=Runtime(1))
 
 
 @pytest.fixture(scope="session")
 def text(tower_cache: Path) -> TextTower:
-    return text_tower(TextTowerConfig(), threads=1)
+    return text_tower(TextTowerConfig(), runtime=Runtime(1))
 
 
 @pytest.fixture(scope="session")
@@ -302,7 +306,7 @@ def test_a_vision_transformer_from_a_file_of_ones_own(empty_cache: Path, tmp_pat
     path = tmp_path / "w.safetensors"
     save_file(module.state_dict(), path)
     config = TINY_VIT.model_copy(update={"weights": str(path)})
-    tower = image_tower(config, threads=1)
+    tower = image_tower(config, runtime=Runtime(1))
     assert (tower.native_size, tower.any_size) == (160, False)
     pixels = noise(3, 160)
     found = tower.encode(pixels)
@@ -326,8 +330,10 @@ def test_a_vision_transformer_from_a_file_of_ones_own(empty_cache: Path, tmp_pat
 def test_random_weights_differ_and_so_do_their_fingerprints(empty_cache: Path) -> None:
     from saywhere.towers.weights import load_image_module
 
-    tower = image_tower(TINY_VIT, threads=1)
-    assert image_tower(TINY_VIT, threads=1).fingerprint == tower.fingerprint  # from the cache
+    tower = image_tower(TINY_VIT, runtime=Runtime(1))
+    assert (
+        image_tower(TINY_VIT, runtime=Runtime(1)).fingerprint == tower.fingerprint
+    )  # from the cache
     hashes = {load_image_module(TINY_VIT)[1] for _ in range(2)}
     assert len(hashes | {tower.metadata["weights"]}) == 3
     assert tower.fingerprint != cache.spec_key(TINY_VIT)
@@ -359,7 +365,7 @@ def test_a_clip_tower_keeps_its_projection(
     ).eval()
     monkeypatch.setattr(export, "load_image_module", lambda _config: (module, "tiny"))
     config = ImageTowerConfig(name="eva02_base_patch16_clip_224", stages=("blocks.0",), weights="x")
-    tower = image_tower(config, threads=1)
+    tower = image_tower(config, runtime=Runtime(1))
     pixels = noise(2, 224)
     found = tower.encode(pixels)
     assert found.shape == (2, 48 + 24)
@@ -435,7 +441,7 @@ def test_any_hugging_face_text_tower(
         {"name": str(folder), "weights": "transformers", "sha256": None, "pooling": pooling,
          "max_tokens": 32}
     )  # fmt: skip
-    tower = text_tower(config, threads=1)
+    tower = text_tower(config, runtime=Runtime(1))
     texts = ["a", "some words", "", "x" * 99, "q" * 32]
     found = tower.encode(texts)
     assert found.shape == (5, 32)
@@ -480,3 +486,68 @@ def test_a_model_without_a_fast_tokenizer_is_refused(empty_cache: Path, tmp_path
         path.unlink()
     config = TextTowerConfig(name=str(tmp_path), weights="transformers", max_tokens=32)
     assert "tokenizer" in refused(lambda: text_tower(config))
+
+
+# --- exports that are cut off or made twice ---------------------------------------------------
+
+
+def tiny_graph() -> Any:
+    """A graph of 256 KB that ONNX Runtime loads."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((256, 256), np.float32), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 256]) for n in ("x", "y")]
+    graph = helper.make_graph([node], "tiny", ends[:1], ends[1:], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+EXPORT = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import onnx
+from test_towers import tiny_graph
+from saywhere.config import ImageTowerConfig
+from saywhere.towers import export
+model = tiny_graph()
+if sys.argv[2] == "die":
+    onnx.checker.check_model = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+for turn in range(int(sys.argv[3])):
+    export._save(ImageTowerConfig(), model, {"turn": turn}, "h")
+"""
+
+
+def start_export(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", EXPORT, str(Path(__file__).parent), *arguments])
+
+
+def test_a_killed_export_is_never_used_and_swept(empty_cache: Path) -> None:
+    """The kill comes when the whole file is written and not yet renamed: the worst moment."""
+    assert start_export("die", "1").wait() == -signal.SIGKILL
+    folder = empty_cache / "towers"
+    assert [path.suffix for path in folder.iterdir()] == [".part"]
+    assert find_tower(ImageTowerConfig(), None) is None
+    assert find_tower(ImageTowerConfig(), folder) is None
+    assert start_export("live", "1").wait() == 0
+    assert list(folder.iterdir()) == [find_tower(ImageTowerConfig(), None)]
+
+
+def test_two_exports_of_one_tower_at_once(empty_cache: Path) -> None:
+    """Whoever looks meanwhile finds a whole file, and nothing is left behind."""
+    import onnxruntime
+
+    exports, looked = [start_export("live", "60") for _ in range(2)], 0
+    while any(process.poll() is None for process in exports):
+        path = find_tower(ImageTowerConfig(), None)
+        if path is not None:
+            content = path.read_bytes()
+            session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            assert session.run(None, {"x": np.ones((1, 256), np.float32)})[0][0, 0] == 256
+            looked += 1
+        time.sleep(0.01)
+    assert [process.returncode for process in exports] == [0, 0]
+    assert looked > 3
+    assert list((empty_cache / "towers").iterdir()) == [find_tower(ImageTowerConfig(), None)]

@@ -95,13 +95,14 @@ def save_random_experts(folder: Path, threads: int, overrides: Sequence[str] = (
     from saywhere.bundle import ExpertSet, save_experts
     from saywhere.config import load_config
     from saywhere.expert import Expert, Member
+    from saywhere.hardware import Runtime
     from saywhere.towers import image_tower, text_tower
     from saywhere.types import PLATFORMS
 
     config = load_config(overrides=overrides)
     towers = {
-        "image": image_tower(config.towers.image, threads=threads),
-        "text": text_tower(config.towers.text, threads=threads),
+        "image": image_tower(config.towers.image, runtime=Runtime(threads, "cpu")),
+        "text": text_tower(config.towers.text, runtime=Runtime(threads, "cpu")),
     }
     rng = np.random.default_rng(0)
     hidden, dimension = config.head.hidden, config.head.dimension

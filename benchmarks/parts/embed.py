@@ -18,10 +18,11 @@ Shapes = list[tuple[int, ...]]
 def run(setting: Setting) -> list[Line]:
     """One line a set of images and views."""
     from saywhere.config import load_config
+    from saywhere.hardware import Runtime
     from saywhere.towers import image_tower
 
     config = load_config()
-    tower = image_tower(config.towers.image, threads=setting.threads)
+    tower = image_tower(config.towers.image, runtime=Runtime(setting.threads, "cpu"))
     lines = []
     for name, paths in _sets(setting).items():
         for views in (("full",), config.views.test):

@@ -22,13 +22,14 @@ from parts.common import (
 from parts.search import store_of
 
 INDEX = """
-import json, sys
+import sys
 from pathlib import Path
 from saywhere.bundle import load_experts
 from saywhere.data import read
+from saywhere.hardware import Runtime
 from saywhere.index import embedder, update_index
 folder, experts, index = map(Path, sys.argv[1:4])
-by = embedder(load_experts(experts), threads=int(sys.argv[4]))
+by = embedder(load_experts(experts), runtime=Runtime(int(sys.argv[4]), "cpu"))
 update_index(by, read(folder).records, folder, str(index))
 """
 SEARCH = """

@@ -114,7 +114,8 @@ def _of_one(texts: np.ndarray, images: np.ndarray, row: int) -> set[int]:
     scores = images @ texts[row]
     limit = scores[row] - MARGIN * abs(scores[row])
     order = np.argsort(-scores, kind="stable")
-    return {int(n) for n in [n for n in order if n != row and scores[n] <= limit][:TOP_K]}
+    best = order[(order != row) & (scores[order] <= limit)][:TOP_K]
+    return set(best.tolist())
 
 
 def _sentence_transformers(

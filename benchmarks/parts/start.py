@@ -33,7 +33,7 @@ def run(setting: Setting) -> list[Line]:
     if setting.toy:
         verbs = {name: verbs[name] for name in ("--help", "search")}
     elif "doctor" in _call(("--help",)):
-        verbs["doctor"] = ("doctor", *index)
+        verbs["doctor"] = ("doctor", "--experts", str(experts), *index)
     say(f"start: {', '.join(verbs)}")
     jobs = {name: partial(_call, arguments) for name, arguments in verbs.items()}
     jobs["python"] = partial(subprocess.run, [sys.executable, "-c", "pass"], check=True)

@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import click
+
+from saywhere.hardware import Device, Runtime, default_threads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,16 +42,30 @@ def experts_option(verb: Verb) -> Verb:
     )(verb)
 
 
-def threads_option(verb: Verb) -> Verb:
-    """``--threads``."""
-    return click.option(
+def runtime_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """``--threads`` and ``--device``, which reach the verb as one ``runtime``."""
+
+    @click.option(
         "--threads",
         type=click.IntRange(1, 256),
-        default=2,
-        show_default=True,
+        default=default_threads,
+        show_default="all usable cores",
         envvar="SAYWHERE_THREADS",
         help="CPU threads.",
-    )(verb)
+    )
+    @click.option(
+        "--device",
+        type=click.Choice(get_args(Device)),
+        default="auto",
+        show_default=True,
+        envvar="SAYWHERE_DEVICE",
+        help="Where the towers run; auto: on the GPU if ONNX Runtime has CUDA.",
+    )
+    @wraps(verb)
+    def composed(*args: object, threads: int, device: Device, **others: object) -> None:
+        verb(*args, runtime=Runtime(threads, device), **others)
+
+    return composed
 
 
 def json_option(verb: Verb) -> Verb:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saywhere.commands.console import PATH, PLATFORMS, threads_option, uri_option
-from saywhere.errors import InputError
+from saywhere.commands.console import PATH, PLATFORMS, runtime_options, uri_option
+from saywhere.errors import InputError, printable
 
 if TYPE_CHECKING:
     from saywhere.area import Area
     from saywhere.coordinates import Notation
     from saywhere.export import Mark
+    from saywhere.hardware import Runtime
     from saywhere.types import Platform
 
 _NOTATIONS = click.Choice(["decimal", "dms", "utm", "mgrs"])  # spelled out: help must be quick
@@ -107,22 +108,52 @@ def output_options(verb: Callable[..., None]) -> Callable[..., None]:
     return composed
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of which index, by whom, and how words are reworded first."""
+
+    photos: tuple[Path, ...]
+    uri: str
+    experts: Path | None
+    model: str | None
+    endpoint: str | None
+    budget: float | None
+    runtime: Runtime
+
+
 def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """What is asked of which index, by whom."""
-    for option in (
-        threads_option,
-        click.option("--experts", type=PATH, help="Where the index's experts are now, if moved."),
-        uri_option,
-        click.option("--image", "photos", type=PATH, multiple=True,
-                     help="Ask with a photo, alone or with words; repeatable."),
-    ):  # fmt: skip
-        verb = option(verb)
-    return verb
+    """``--image``, ``--index``, ``--experts`` and refinement; they reach the verb as ``asked``."""
+
+    @click.option("--image", "photos", type=PATH, multiple=True,
+                  help="Ask with a photo, alone or with words; repeatable.")  # fmt: skip
+    @uri_option
+    @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+    @click.option("--refine-with", "model", metavar="MODEL",
+                  help="Let a language model reword the words first.")  # fmt: skip
+    @click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
+    @click.option("--budget", type=click.FloatRange(0.05, 60), help="Seconds it may take.")
+    @runtime_options
+    @wraps(verb)
+    def composed(
+        *args: object,
+        photos: tuple[Path, ...],
+        uri: str,
+        experts: Path | None,
+        model: str | None,
+        endpoint: str | None,
+        budget: float | None,
+        runtime: Runtime,
+        **others: object,
+    ) -> None:
+        asked = Asked(photos, uri, experts, model, endpoint, budget, runtime)
+        verb(*args, asked=asked, **others)
+
+    return composed
 
 
 def print_marks(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> None:
     """Print an export, or the bare paths."""
-    from saywhere.export import export, visible
+    from saywhere.export import export
 
     if output.form != "paths":
         click.echo(export(marks, output.form, output.notation), nl=False)  # type: ignore[arg-type]
@@ -131,7 +162,7 @@ def print_marks(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> 
     broken = [path for path in paths if "\n" in path]
     if broken and not output.nul:
         raise InputError(f"path {broken[0]!r}: holds a line end; use -0")
-    shown = [visible(path) for path in paths] if sys.stdout.isatty() else paths
+    shown = [printable(path) for path in paths] if sys.stdout.isatty() else paths
     # Bytes as the file system has them, or the path would name no file.
     sys.stdout.buffer.write(
         "".join(path + end for path in shown).encode("utf-8", "surrogateescape")

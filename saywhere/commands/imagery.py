@@ -15,14 +15,14 @@ from saywhere.commands.console import (
     load,
     print_json,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
     uri_option,
 )
-from saywhere.errors import InputError
+from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
-    pass
+    from saywhere.hardware import Runtime
 
 
 @click.group()
@@ -105,45 +105,56 @@ def index() -> None:
 @uri_option
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
+@click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
 @json_option
-@threads_option
+@runtime_options
 def index_add(
     folder: Path,
     experts: Path,
     uri: str,
     rebuild: bool,
     prune: bool,
+    skip_bad: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
 
-    Unchanged files are not read again, and deleted ones disappear from the index.
+    Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
+    an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
+    --prune drops it.
     """
     from dataclasses import asdict
 
     from saywhere.data import read
-    from saywhere.index import embedder, update_index
+    from saywhere.index import SKIP_REMEDY, embedder, update_index
 
     loaded = load(experts, None)
-    records = read(folder).records
-    with progress_bar("views", threads) as progress:
-        by = embedder(loaded, threads=threads, progress=progress)
-        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune)
-    placed = sum(record.lat is not None for record in records)
+    try:
+        dataset = read(folder, skip_bad=skip_bad)
+    except DatasetError as error:
+        raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
+    skipped = dataset.skipped if skip_bad else None
+    with progress_bar("views", runtime.threads) as progress:
+        by = embedder(loaded, runtime=runtime, progress=progress)
+        done = update_index(
+            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
+        )
+    for line in done.skipped:
+        say(f"left out: {line}")
     if as_json:
-        report = asdict(done)
-        print_json({"index": uri, "images": report.pop("count"), "with_coordinates": placed,
-                    **report})  # fmt: skip
+        report = asdict(done) | {"skipped": len(done.skipped)}
+        print_json({"index": uri, "images": report.pop("count"), **report})
     if done.unreachable:
         say(
             f"{done.unreachable} images kept although their files are missing: their folder is "
-            "empty or out of reach; drop them with --prune if they are deleted"
+            "empty or out of reach, or their entry was left out; drop them with --prune if they "
+            "are deleted"
         )
     say(
-        f"{done.count} images indexed in {uri}, {placed} with coordinates: {done.added} added, "
-        f"{done.changed} changed, {done.deleted} deleted, {done.unchanged} unchanged "
-        f"in {done.seconds:.1f} s"
+        f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
+        f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
+        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s"
     )
 
 

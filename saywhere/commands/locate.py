@@ -10,13 +10,15 @@ import click
 
 from saywhere.commands.console import (
     PATH,
+    json_option,
     print_json,
     print_table,
+    runtime_options,
     say,
-    threads_option,
     uri_option,
 )
 from saywhere.commands.finding import (
+    Asked,
     Filters,
     Output,
     asked_options,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from saywhere.bundle import ExpertSet
     from saywhere.certainty import Certainty, Kind
     from saywhere.coordinates import Notation
+    from saywhere.hardware import Runtime
     from saywhere.store import VectorStore
     from saywhere.types import Embeddings, Location, ScoredImages
 
@@ -48,10 +51,7 @@ def search(
     count: int,
     offset: int,
     min_score: float | None,
-    photos: tuple[Path, ...],
-    uri: str,
-    experts: Path | None,
-    threads: int,
+    asked: Asked,
     filters: Filters,
     output: Output,
 ) -> None:
@@ -64,17 +64,17 @@ def search(
     from saywhere.search import search as find
 
     text = " ".join(words).strip()
-    _check_asked([text] if words else [], photos)
+    _check_asked([text] if words else [], asked.photos)
     page, area = Page(offset, min_score), filters.area()
-    store, loaded = _open(uri, experts)
-    asked, kinds = _embed(loaded, [text] if words else [], photos, threads)
-    found = find(store, fused(asked), count, platform=filters.chosen(), area=area, page=page)
+    store, loaded = _open(asked)
+    queries, kinds = _embed(loaded, [text] if words else [], asked.photos, asked.runtime)
+    found = find(store, fused(queries), count, platform=filters.chosen(), area=area, page=page)
     hits = found[0]
-    certainty = _certainty(uri, loaded, store)
+    certainty = _certainty(asked.uri, loaded, store)
     calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
     if output.form == "json":
         print_json({
-            "query": text, "images": list(map(str, photos)), "index": uri,
+            "query": text, "images": list(map(str, asked.photos)), "index": asked.uri,
             "calibrated": calibrated, "hits": [asdict(hit) for hit in hits],
         })  # fmt: skip
     elif output.form == "table":
@@ -102,10 +102,7 @@ def locate(
     within: float | None,
     report: Path | None,
     chart: Path | None,
-    photos: tuple[Path, ...],
-    uri: str,
-    experts: Path | None,
-    threads: int,
+    asked: Asked,
     filters: Filters,
     output: Output,
 ) -> None:
@@ -120,25 +117,25 @@ def locate(
     from saywhere.locate import locate as find
     from saywhere.report import location_lines, places_table
 
-    _check_asked(descriptions, photos)
+    _check_asked(descriptions, asked.photos)
     where = Where(filters.chosen(), filters.area(), _near(near, within))
     if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
         say(
             f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
         )
-    store, loaded = _open(uri, experts)
-    asked, kinds = _embed(loaded, descriptions, photos, threads)
-    certainty = _certainty(uri, loaded, store) or uncalibrated(loaded)
-    images = store.scores(asked.vectors)
+    store, loaded = _open(asked)
+    queries, kinds = _embed(loaded, descriptions, asked.photos, asked.runtime)
+    certainty = _certainty(asked.uri, loaded, store) or uncalibrated(loaded)
+    images = store.scores(queries.vectors)
     found = find(images, kinds, certainty, where, count)
     if report is not None:
         from saywhere.files import write_text
         from saywhere.mapreport import map_report
 
-        write_text(report, map_report(found, descriptions, photos, images, chart))
+        write_text(report, map_report(found, descriptions, asked.photos, images, chart))
         say(f"report written to {report}")
     if output.form == "json":
-        print_json(_location_json(found, descriptions, photos, uri, output.notation))
+        print_json(_location_json(found, descriptions, asked, output.notation))
     elif output.form == "table":
         print_table(places_table(found, output.notation))
         for line in location_lines(found):
@@ -159,8 +156,8 @@ def locate(
               metavar="METRES", help="How near a place must be to be the right one.")  # fmt: skip
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@threads_option
+@json_option
+@runtime_options
 def calibrate(
     pairs: Path,
     none_share: float,
@@ -168,7 +165,7 @@ def calibrate(
     uri: str,
     experts: Path | None,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Fit how sure answers are, on the known PAIRS of an index.
 
@@ -184,10 +181,10 @@ def calibrate(
     from saywhere.pairs import read_pairs
 
     known = read_pairs(pairs, within)
-    store, loaded = _open(uri, experts)
+    store, loaded = _open(Asked((), uri, experts, None, None, None, runtime))
     words = [pair.query for pair in known if pair.query is not None]
     photos = [pair.image for pair in known if pair.image is not None]
-    asked, _ = _embed(loaded, words, photos, threads)
+    asked, _ = _embed(loaded, words, photos, runtime)
     # Embedded words first: pairs take the same order.
     ordered = [pair for pair in known if pair.query is not None]
     ordered += [pair for pair in known if pair.image is not None]
@@ -215,14 +212,36 @@ def _refuse_own(photos: Sequence[Path], images: ScoredImages) -> None:
         )
 
 
-def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
+def _open(asked: Asked) -> tuple[VectorStore, ExpertSet]:
     from saywhere.bundle import load_experts
     from saywhere.store import open_store, require_experts
 
-    store = open_store(uri)
-    loaded = load_experts(experts or Path(store.info().experts))
+    store = open_store(asked.uri)
+    loaded = load_experts(asked.experts or Path(store.info().experts))
     require_experts(store.info(), loaded.hash)
-    return store, loaded
+    return store, _with_refinement(loaded, asked.model, asked.endpoint, asked.budget)
+
+
+def _with_refinement(
+    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
+) -> ExpertSet:
+    """The experts with what flags say about query refinement over their own configuration.
+
+    It changes what a query says, not what an image is: the index stays theirs.
+    """
+    from dataclasses import replace
+
+    from saywhere.config import QueryRefinementConfig
+
+    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
+    over = {name: value for name, value in given.items() if value is not None}
+    if not over:
+        return experts
+    text = experts.config.text
+    known = text.query.model_dump() | over
+    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
+    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
+    return replace(experts, config=config)
 
 
 def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
@@ -234,7 +253,7 @@ def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
 
 
 def _embed(
-    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], threads: int
+    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], runtime: Runtime
 ) -> tuple[Embeddings, tuple[Kind, ...]]:
     """(q, d) queries, words first, and what each is."""
     import numpy as np
@@ -245,9 +264,9 @@ def _embed(
     parts = []
     if texts:
         queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
-        parts.append(embed_queries(experts, queries, threads=threads))
+        parts.append(embed_queries(experts, queries, runtime=runtime))
     if photos:
-        parts.append(embed_image_queries(experts, photos, threads=threads))
+        parts.append(embed_image_queries(experts, photos, runtime=runtime))
     ids = tuple(name for part in parts for name in part.ids)
     vectors = np.concatenate([part.vectors for part in parts])
     words: list[Kind] = ["words"] * len(texts)
@@ -275,8 +294,7 @@ def _near(near: str | None, within: float | None) -> Circle | None:
 def _location_json(
     found: Location,
     descriptions: Sequence[str],
-    photos: Sequence[Path],
-    uri: str,
+    asked: Asked,
     notation: Notation,
 ) -> dict[str, object]:
     from dataclasses import asdict
@@ -288,8 +306,8 @@ def _location_json(
         place["position"] = format_position(place["lat"], place["lon"], notation)
     return {
         "descriptions": list(descriptions),
-        "images": list(map(str, photos)),
-        "index": uri,
+        "images": list(map(str, asked.photos)),
+        "index": asked.uri,
         "uncalibrated": not found.calibrated,
         **value,
     }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from saywhere.commands.console import (
     MODES,
@@ -18,14 +20,16 @@ from saywhere.commands.console import (
     print_json,
     print_table,
     progress_bar,
+    runtime_options,
     say,
-    threads_option,
 )
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
+    from saywhere.hardware import Runtime
+    from saywhere.types import Dataset
 
 
 @click.command()
@@ -36,7 +40,17 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file.")
 @click.option("--seed", type=int, help="Same as --set seed=N.")
 @click.option("--overwrite", is_flag=True, help="Replace experts that are in --out.")
-@threads_option
+@click.option("--fresh", is_flag=True, help="Forget what killed trainings into --out left.")
+@click.option(
+    "--checkpoint-every",
+    "every",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    help="Seconds between checkpoints; 0: every epoch.",
+)
+@click.option("--refined", type=PATH, help="Refined captions; needs --set text.refined=add|replace")
+@runtime_options
 def train(
     path: Path,
     out: Path,
@@ -45,34 +59,66 @@ def train(
     overrides: tuple[str, ...],
     seed: int | None,
     overwrite: bool,
-    threads: int,
+    fresh: bool,
+    every: float,
+    refined: Path | None,
+    runtime: Runtime,
 ) -> None:
-    """Train experts on the captioned images of PATH (a GeoText JSON file)."""
+    """Train experts on the captioned images of PATH (a GeoText JSON file).
+
+    Training that was killed goes on where it was when the same command is given again.
+    """
     from saywhere.bundle import check_target, save_experts
+    from saywhere.checkpoints import open_work
     from saywhere.config import load_config
     from saywhere.data import read
+    from saywhere.manifest import training_of
+    from saywhere.towers import image_tower, text_tower
 
-    more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
+    more = [f"seed={seed}"] if seed is not None else []
+    source = click.get_current_context().get_parameter_source("threads")
+    if source is not ParameterSource.DEFAULT:  # else the configuration decides
+        more.append(f"threads={runtime.threads}")
     config = load_config(preset, config_path, [*overrides, *more])
-    check_target(out, overwrite=overwrite)
-    dataset = read(path)
+    dataset = _with_refined(read(path), refined, config.text.refined)
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
         raise MissingExtraError("train", "train", error.name or "torch") from None
-    from saywhere.towers import image_tower, text_tower
-
-    say("towers: loading; the first time they are exported to ONNX")
-    towers = (
-        image_tower(config.towers.image, threads=threads),
-        text_tower(config.towers.text, threads=threads),
-    )
-    with progress_bar("views", threads) as progress:
-        experts = train_experts(dataset, config, towers, say, progress)
-    save_experts(
-        experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
-    )
+    runtime = replace(runtime, threads=config.threads)
+    with open_work(out, say, every=every) as work:
+        if fresh:
+            work.clear()
+        work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
+        check_target(out, overwrite=overwrite)
+        say("towers: loading; the first time they are exported to ONNX")
+        towers = (
+            image_tower(config.towers.image, runtime=runtime),
+            text_tower(config.towers.text, runtime=runtime),
+        )
+        with progress_bar("views", runtime.threads) as progress:
+            experts = train_experts(dataset, config, towers, say, progress, work)
+        paths = {"image": towers[0].path, "text": towers[1].path}
+        save_experts(experts, out, paths, overwrite=overwrite)
+        work.forget(training_of(out))
+        if unfinished := work.count():
+            say(f"checkpoints of {unfinished} unfinished trainings into {out} are kept; "
+                "--fresh deletes them")  # fmt: skip
     say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
+
+
+def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
+    """The dataset with the refined captions of ``path``, if any are asked for."""
+    if (path is None) != (way == "off"):
+        raise InputError(
+            f"text.refined={way} {'with' if path else 'without'} --refined FILE; give both: "
+            "--refined FILE --set text.refined=add (or replace)"
+        )
+    if path is None:
+        return dataset
+    from saywhere.refine.training import add_refined
+
+    return add_refined(dataset, path, "add" if way == "add" else "replace")
 
 
 @click.command()
@@ -97,7 +143,7 @@ def train(
 @click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
 @click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
 @json_option
-@threads_option
+@runtime_options
 def evaluate(
     path: Path | None,
     benchmark: str | None,
@@ -110,7 +156,7 @@ def evaluate(
     out: Path | None,
     every_row: bool,
     as_json: bool,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers.
 
@@ -118,7 +164,7 @@ def evaluate(
     hold the truth as often as they say.
     """
     if benchmark is not None:
-        _world_benchmark(load(experts, fusion), cache, out, as_json, threads)
+        _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
         return
     if path is None:
         raise InputError("nothing to evaluate on; name a dataset, or give --benchmark world")
@@ -129,13 +175,13 @@ def evaluate(
 
     loaded = load(experts, fusion)
     task = make_task(read(path), truth)
-    with progress_bar("views", threads) as progress:
+    with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
             task,
             platforms_unknown=unknown_platforms,
             protocol="official" if protocol == "official" else "saywhere",
-            threads=threads,
+            runtime=runtime,
             progress=progress,
         )
     if out is not None:
@@ -152,15 +198,15 @@ def evaluate(
 
 
 def _world_benchmark(
-    experts: ExpertSet, cache: Path | None, out: Path | None, as_json: bool, threads: int
+    experts: ExpertSet, cache: Path | None, out: Path | None, as_json: bool, runtime: Runtime
 ) -> None:
     from saywhere.location_metrics import scores_in_words
     from saywhere.towers import cache_folder
     from saywhere.world_benchmark import run_world_benchmark
 
     where = cache or cache_folder() / "worlds"
-    with progress_bar("views", threads) as progress:
-        found = run_world_benchmark(experts, where, say, threads=threads, progress=progress)
+    with progress_bar("views", runtime.threads) as progress:
+        found = run_world_benchmark(experts, where, say, runtime=runtime, progress=progress)
     if out is not None:
         from saywhere.files import write_text
 
@@ -179,7 +225,7 @@ def _world_benchmark(
 @click.option("--check", type=PATH, help="Validate a submission .txt or .zip instead.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
-@threads_option
+@runtime_options
 def submit(
     queries: Path | None,
     images: Path | None,
@@ -187,7 +233,7 @@ def submit(
     check: Path | None,
     experts: Path,
     fusion: FusionMode | None,
-    threads: int,
+    runtime: Runtime,
 ) -> None:
     """Write a Track 4 submission, or check anybody's."""
     from saywhere.data.folder import read_folder
@@ -207,8 +253,8 @@ def submit(
     from saywhere.submit import submit as run
 
     loaded = load(experts, fusion)
-    with progress_bar("views", threads) as progress:
-        zipped = run(loaded, asked, records, out, threads=threads, progress=progress)
+    with progress_bar("views", runtime.threads) as progress:
+        zipped = run(loaded, asked, records, out, runtime=runtime, progress=progress)
     say(f"{len(asked)} queries answered")
     click.echo(out)
     click.echo(zipped)

@@ -12,6 +12,7 @@ from saywhere.data.geotext import VIEW_NAMES
 from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, is_unicode
 from saywhere.errors import InputError
+from saywhere.images import FORMATS, silence
 from saywhere.types import Dataset, Platform, Record
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
-# Decoders are named so that a suffix cannot lead Pillow to one with a larger attack surface.
-_PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _FOLDER_NAMES: Mapping[str, Platform] = {
     "satellite": Platform.SATELLITE,
     "drone": Platform.DRONE,
@@ -127,9 +126,11 @@ def _platform(root: Path, image_id: str) -> Platform | None:
 def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
     """Whether a TIFF is georeferenced, and the (lat, lon) of its centre in WGS84 degrees."""
     import rasterio
+    import rasterio._base
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.warp import transform
 
+    silence(rasterio._base)
     try:
         with warnings.catch_warnings():
             # No position is an ordinary answer here.
@@ -155,13 +156,14 @@ def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float
 
 def _exif_position(path: Path) -> tuple[float, float] | None:
     """(lat, lon) of the camera in WGS84 degrees by the GPS tags of EXIF, None without them."""
-    from PIL import Image
+    from PIL import Image, _imaging
 
+    silence(_imaging)
     try:
         with warnings.catch_warnings():
             # Nothing is decoded, so size is no danger, and damaged EXIF is an ordinary answer.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_PILLOW_FORMATS) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 # Image.getexif itself: the PNG class would decode all pixels to look behind them.
                 gps = Image.Image.getexif(image).get_ifd(_GPS_IFD)
         lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "NS")

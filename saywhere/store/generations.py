@@ -30,6 +30,7 @@ MANIFEST = "saywhere-index.json"
 # Written by this version, or by one before it and read as it is.
 READABLE = (1, SCHEMA_VERSION)
 REBUILD = "`saywhere index DIR --rebuild`"
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 _GENERATION = re.compile(r"generation-[0-9a-f]{12}")
 
 
@@ -159,6 +160,11 @@ def damaged(folder: Path, cause: str) -> InputError:
 
 def storage_error(folder: Path, verb: str, error: Exception) -> InputError:
     """The error of storage that failed to ``verb`` (read, write, lock) the index."""
+    if full := _FULL.search(str(error)):  # LanceDB tells it by words only
+        return InputError(
+            f"index {str(folder)!r}: cannot {verb} it ({full[0]}); free disk space and run again, "
+            "it is as it was"
+        )
     return InputError(
         f"index {str(folder)!r}: cannot {verb} it ({_one_line(error)}); check the disk and the "
         f"permissions, or rebuild it with {REBUILD}"

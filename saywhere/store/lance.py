@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from lancedb.table import Table
 
 TABLE = "images"
+# Lance's file format for new tables. Later ones store vectors so that reading them all, as every
+# search does, takes three times the CPU; existing tables are read in whatever format they have.
+_STORAGE = {"new_table_data_storage_version": "2.0"}
 # What LanceDB and PyArrow raise for storage they cannot read or write.
 STORAGE_ERRORS = (RuntimeError, OSError, ValueError)
 
@@ -247,7 +250,9 @@ def _connect(generation: Path) -> lancedb.DBConnection:
     import lancedb
 
     # 0 s: every read looks for other processes' writes first, or a handle never sees them.
-    return lancedb.connect(str(generation), read_consistency_interval=timedelta(0))
+    return lancedb.connect(
+        str(generation), read_consistency_interval=timedelta(0), storage_options=_STORAGE
+    )
 
 
 def _row_columns(table: Table) -> tuple[str, ...]:

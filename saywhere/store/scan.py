@@ -32,7 +32,7 @@ HIT_COLUMNS = ("image_id", "path", "platform", "place_id", "lat", "lon")
 # Scores held at once, queries x (a batch and the best): 64 MB of float32. More queries take another
 # pass over the table.
 MAX_SCORES = 2**24
-_BATCH = 4096  # images; at most: LanceDB hands out smaller ones too
+_BATCH = 1024  # images; LanceDB takes twice as long to put larger batches together
 
 
 def select(table: Table, columns: tuple[str, ...]) -> LanceQueryBuilder:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
+from saywhere.hardware import Runtime
 from saywhere.towers.cache import cache_folder, find_tower
 from saywhere.towers.runtime import ImageTower, TextTower
 
@@ -17,15 +18,17 @@ __all__ = ["ImageTower", "TextTower", "cache_folder", "image_tower", "text_tower
 
 
 def image_tower(
-    config: ImageTowerConfig, *, threads: int = 2, bundle: Path | None = None
+    config: ImageTowerConfig, *, runtime: Runtime | None = None, bundle: Path | None = None
 ) -> ImageTower:
     """The image tower of ``config``, exported on first use.
 
     Args:
+        runtime: threads and device; by default all usable cores, and the GPU where there is one.
         bundle: a folder of exported towers that is looked into before the cache.
 
     Raises:
-        TowerError: weights missing, altered, or of another architecture.
+        TowerError: weights missing, altered, or of another architecture, or
+            a device that is not there.
         MissingExtraError: an export is needed and torch is not installed.
     """
     path = find_tower(config, bundle)
@@ -33,11 +36,11 @@ def image_tower(
         from saywhere.towers.export import export_image_tower
 
         path = export_image_tower(config)
-    return ImageTower(path, threads=threads)
+    return ImageTower(path, runtime=runtime)
 
 
 def text_tower(
-    config: TextTowerConfig, *, threads: int = 2, bundle: Path | None = None
+    config: TextTowerConfig, *, runtime: Runtime | None = None, bundle: Path | None = None
 ) -> TextTower:
     """The text tower of ``config``, exported on first use; arguments and errors as above."""
     path = find_tower(config, bundle)
@@ -45,4 +48,4 @@ def text_tower(
         from saywhere.towers.export import export_text_tower
 
         path = export_text_tower(config)
-    return TextTower(path, threads=threads)
+    return TextTower(path, runtime=runtime)

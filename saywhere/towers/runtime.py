@@ -1,9 +1,12 @@
-"""Exported towers at work: arrays in, arrays out, by ONNX Runtime on a CPU."""
+"""Exported towers at work: arrays in, arrays out, by ONNX Runtime on a CPU or a GPU."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.errors import InputError, TowerError
+from saywhere.hardware import Device, Runtime
 from saywhere.types import FloatArray
 
 if TYPE_CHECKING:
     import onnxruntime
 
 METADATA_KEY = "saywhere"
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+# TF32 would cut the mantissa to ten bits: features of a GPU must match those of a CPU in the cache.
+_OPTIONS = {_CUDA: {"use_tf32": "0"}}
 
 
 class _Tower:
@@ -29,9 +36,9 @@ class _Tower:
 
     required: tuple[str, ...] = ("fingerprint", "dimension")
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(self, path: Path, *, runtime: Runtime | None = None) -> None:
         self.path = path
-        self._session = _open_session(path, threads)
+        self._session = _open_session(path, runtime or Runtime())
         raw = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.metadata: dict[str, Any] = _read_metadata(path, raw, self.required)
         self.fingerprint: str = self.metadata["fingerprint"]
@@ -49,16 +56,19 @@ class ImageTower(_Tower):
         any_size: whether it takes other multiples of ``size_step``, too.
         workers: how many threads may best call ``encode`` at a time. Each call runs on one thread:
             batches side by side never wait for each other, as the threads of one batch do after
-            every layer. No feature depends on how many there are, nor on the batch it is in.
+            every layer. A GPU takes one call at a time. No feature depends on how many there are,
+            nor on the batch it is in.
     """
 
     required = (*_Tower.required, "mean", "std", "native_size", "any_size")
     size_step = 32
     workers = 1
 
-    def __init__(self, path: Path, *, threads: int = 2) -> None:
-        super().__init__(path, threads=1)
-        self.workers = threads
+    def __init__(self, path: Path, *, runtime: Runtime | None = None) -> None:
+        runtime = runtime or Runtime()
+        # Batches side by side on a thread each: faster than one batch split over the threads.
+        super().__init__(path, runtime=replace(runtime, threads=1))
+        self.workers = 1 if _CUDA in self._session.get_providers() else runtime.threads
         self.native_size: int = self.metadata["native_size"]
         self.any_size: bool = self.metadata["any_size"]
         mean = np.asarray(self.metadata["mean"], np.float32) * 255
@@ -110,8 +120,8 @@ class TextTower(_Tower):
     required = (*_Tower.required, "tokenizer", "pad_id", "pad_token", "max_tokens")
     batch_size = 64
 
-    def __init__(self, path: Path, *, threads: int = 2) -> None:
-        super().__init__(path, threads=threads)
+    def __init__(self, path: Path, *, runtime: Runtime | None = None) -> None:
+        super().__init__(path, runtime=runtime)
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_str(self.metadata["tokenizer"])
@@ -172,21 +182,57 @@ def _read_metadata(path: Path, raw: str | None, required: Sequence[str]) -> dict
     return metadata
 
 
-def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+def choose_providers(device: Device, available: Sequence[str]) -> list[str]:
+    """ONNX Runtime's execution providers for ``device``, the preferred one first.
+
+    Args:
+        available: what the installed ONNX Runtime was built with, as it lists them.
+
+    Raises:
+        TowerError: ``cuda`` without a provider for it.
+    """
+    if device == "cpu":
+        return [_CPU]
+    if _CUDA in available:
+        return [_CUDA, _CPU]
+    if device == "cuda":
+        raise TowerError(
+            f"device cuda: this ONNX Runtime has no {_CUDA} (it has {', '.join(available)}); "
+            "run: pip install onnxruntime-gpu, or choose --device cpu"
+        )
+    return [_CPU]
+
+
+def _open_session(path: Path, runtime: Runtime) -> onnxruntime.InferenceSession:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Idle workers must sleep, not spin: the thread that decodes the next images needs the core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = choose_providers(runtime.device, onnxruntime.get_available_providers())
+    if _CUDA in providers:
+        with redirect_stdout(sys.stderr):  # it prints what it misses; stdout is for results
+            onnxruntime.preload_dlls()  # finds the CUDA libraries of pip's nvidia packages
     try:
-        return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(
+            str(path),
+            sess_options=options,
+            providers=providers,
+            provider_options=[_OPTIONS.get(name, {}) for name in providers],
+            enable_fallback=0,  # its own falling back prints to stdout
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no public base
         cause = str(error).splitlines()[0][:200]
         raise TowerError(
             f"{path}: cannot be loaded ({cause}); delete it to export it anew"
         ) from None
+    if runtime.device == "cuda" and _CUDA not in session.get_providers():
+        raise TowerError(
+            "device cuda: the CUDA provider did not start, its libraries or the driver are "
+            "missing or too old; run: pip install 'onnxruntime-gpu[cuda,cudnn]', or choose "
+            "--device cpu"
+        )
+    return session

@@ -25,25 +25,27 @@ def write_geotiff(
         corner: (easting, northing) in metres of the outer corner of the north-west pixel.
     """
     import rasterio
+    from rasterio.io import MemoryFile
 
     rows, columns = pixels.shape[:2]
     layout = {"tiled": True, "blockxsize": 256, "blockysize": 256} if rows > 1024 else {}
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        width=columns,
-        height=rows,
-        count=3,
-        dtype="uint8",
-        crs=f"EPSG:{epsg}",
-        transform=rasterio.Affine(metres_px, 0.0, corner[0], 0.0, -metres_px, corner[1]),
-        compress="deflate",
-        predictor=2,
-        photometric="RGB",
-        **layout,
-    ) as file:
-        file.write(np.moveaxis(pixels, 2, 0))
+    # In memory first: GDAL says nothing of a disk that fills up while a file is being closed.
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            width=columns,
+            height=rows,
+            count=3,
+            dtype="uint8",
+            crs=f"EPSG:{epsg}",
+            transform=rasterio.Affine(metres_px, 0.0, corner[0], 0.0, -metres_px, corner[1]),
+            compress="deflate",
+            predictor=2,
+            photometric="RGB",
+            **layout,
+        ) as file:
+            file.write(np.moveaxis(pixels, 2, 0))
+        path.write_bytes(memory.read())
 
 
 def write_jpeg(path: Path, pixels: Pixels, exif: Image.Exif | None = None) -> None:

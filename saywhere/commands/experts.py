@@ -1,0 +1,73 @@
+"""For whoever carries experts about: look at them, pack them, unpack them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from saywhere.commands.console import PATH, json_option, print_json, say
+
+
+@click.group()
+def expert() -> None:
+    """Look at trained experts, and carry them to another machine."""
+
+
+@expert.command("show")
+@click.argument("folder", type=PATH, default=Path("experts"), envvar="SAYWHERE_EXPERTS")
+@json_option
+def expert_show(folder: Path, as_json: bool) -> None:
+    """Check every hash of the experts in FOLDER and print what they are made of.
+
+    Parameters trained and frozen, towers, fusion, origin. Exit code 2 if anything is missing or
+    altered.
+    """
+    from saywhere.summary import summarise
+
+    found = summarise(folder)
+    print_json(found.to_dict()) if as_json else click.echo(found.to_text())
+
+
+@expert.command("export")
+@click.argument("folder", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--zip", "as_zip", is_flag=True, help="One archive; so does a name in .zip.")
+@click.option("--overwrite", is_flag=True, help="Replace experts or an archive at OUT.")
+def expert_export(folder: Path, out: Path, as_zip: bool, overwrite: bool) -> None:
+    """Copy the experts of FOLDER to OUT, with all that a search on another machine needs.
+
+    Heads, fusion, configuration, hashes, and the towers as ONNX files that carry their tokenizer:
+    real copies, no links. The other machine needs `pip install saywhere`, no torch, no network.
+    """
+    from saywhere.portable import export_archive, export_folder
+
+    if as_zip or out.suffix == ".zip":
+        export_archive(folder, out, overwrite=overwrite)
+        size = out.stat().st_size
+        say(f"{out}: {size / 1e6:.1f} MB; unpack it with: saywhere expert import {out} experts")
+    else:
+        export_folder(folder, out, overwrite=overwrite)
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        say(f"{out}: {size / 1e6:.1f} MB; needs nothing else on another machine")
+    click.echo(out)
+
+
+@expert.command("import")
+@click.argument("archive", type=PATH)
+@click.argument("out", type=PATH)
+@click.option("--overwrite", is_flag=True, help="Replace experts that are in OUT.")
+@click.option(
+    "--max-gb",
+    type=click.FloatRange(0, min_open=True),
+    default=20,
+    show_default=True,
+    help="Refuse an archive that holds more.",
+)
+def expert_import(archive: Path, out: Path, overwrite: bool, max_gb: float) -> None:
+    """Unpack an exported ARCHIVE into the folder OUT, if every hash in it is right."""
+    from saywhere.portable import import_archive
+
+    import_archive(archive, out, overwrite=overwrite, most_bytes=round(max_gb * 1e9))
+    say(f"{out}: whole, every hash checked")
+    click.echo(out)

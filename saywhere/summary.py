@@ -1,0 +1,238 @@
+"""What a folder of experts holds, in numbers: parameters trained and frozen, towers, origin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from saywhere.bundle import ExpertSet
+from saywhere.expert import Expert, Head
+from saywhere.manifest import FORMAT, TOWERS_FOLDER
+from saywhere.portable import check_whole
+from saywhere.types import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class TowerSummary:
+    """One frozen tower.
+
+    Attributes:
+        bytes: size of its file, tokenizer included.
+        parameters: real numbers in its weights, as exported.
+        in_folder: whether it travels with the experts; else it is the one of the cache.
+    """
+
+    name: str
+    file: str
+    fingerprint: str
+    bytes: int
+    parameters: int
+    in_folder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSummary:
+    """One expert; parameters are those of all its members."""
+
+    name: str
+    members: int
+    dimension: int
+    image_heads: int
+    text_heads: int
+    logit_scales: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A folder of experts, checked.
+
+    Attributes:
+        trained: parameters by part: everything that was learnt from captioned images.
+        frozen: parameters by tower.
+        statistics: means and deviations the inputs are standardised with; counted apart, since
+            they are measured, not learnt.
+        bytes: size of the folder on disk, towers included.
+    """
+
+    folder: Path
+    experts: ExpertSet
+    parts: tuple[ExpertSummary, ...]
+    towers: Mapping[str, TowerSummary]
+    trained: Mapping[str, int]
+    frozen: Mapping[str, int]
+    statistics: int
+    bytes: int
+
+    @property
+    def trainable_share(self) -> float:
+        """Trained parameters as a fraction of all, 0 to 1."""
+        trained = sum(self.trained.values())
+        return trained / (trained + sum(self.frozen.values()))
+
+    @property
+    def portable(self) -> bool:
+        """Whether the folder needs nothing from the cache."""
+        return all(tower.in_folder for tower in self.towers.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        fusion = self.experts.config.fusion
+        return {
+            "folder": str(self.folder),
+            "format": FORMAT,
+            "hash": self.experts.hash,
+            "whole": True,  # else there is no summary
+            "portable": self.portable,
+            "bytes": self.bytes,
+            "experts": [asdict(part) for part in self.parts],
+            "parameters": {
+                "trained": {"total": sum(self.trained.values()), **self.trained},
+                "frozen": {"total": sum(self.frozen.values()), **self.frozen},
+                "statistics": self.statistics,
+            },
+            "trainable_share": self.trainable_share,
+            "towers": {side: asdict(tower) for side, tower in self.towers.items()},
+            "fusion": {
+                "mode": fusion.mode,
+                "prior": fusion.prior,
+                "calibrations": {m: asdict(c) for m, c in self.experts.calibrations.items()},
+            },
+            "provenance": dict(self.experts.provenance),
+        }
+
+    def to_text(self) -> str:
+        """The same for people, a line each."""
+        where = "whole" if self.portable else "whole, with towers from the cache"
+        lines = [
+            f"{self.folder}: {where}, every hash checked",
+            f"hash       {self.experts.hash[:16]}, {self.bytes / 1e6:.1f} MB on disk",
+        ]
+        for part in self.parts:
+            count = part.image_heads + part.text_heads + part.logit_scales
+            lines.append(
+                f"expert     {part.name}: {part.members} member{'s'[: part.members != 1]}, "
+                f"{part.dimension} numbers an image, {count:,} parameters"
+            )
+        lines += self._parameter_lines()
+        lines += [
+            f"{f'{side} tower':10} {tower.name} ({tower.fingerprint[:12]}), "
+            f"{tower.bytes / 1e6:.1f} MB{'' if tower.in_folder else ', in the cache'}"
+            for side, tower in self.towers.items()
+        ]
+        return "\n".join([*lines, *self._fusion_lines(), *self._origin_lines()])
+
+    def _parameter_lines(self) -> list[str]:
+        trained, frozen = sum(self.trained.values()), sum(self.frozen.values())
+
+        def detail(parts: Mapping[str, int]) -> str:
+            return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in parts.items())
+
+        return [
+            f"trained    {trained:,} parameters ({100 * self.trainable_share:.1f} % of all): "
+            f"{detail(self.trained)}",
+            f"frozen     {frozen:,} parameters: {detail(self.frozen)}",
+        ]
+
+    def _fusion_lines(self) -> list[str]:
+        fusion = self.experts.config.fusion
+        lines = [f"fusion     {fusion.mode}, prior {fusion.prior}"]
+        for mode, fitted in self.experts.calibrations.items():
+            scale, offset = (
+                " ".join(f"{value:.3g}" for value in values)
+                for values in (fitted.scale, fitted.offset)
+            )
+            lines.append(
+                f"  {mode:8} scale {scale}; offset {offset}; prior weight {fitted.prior_weight:.3g}"
+            )
+        return lines
+
+    def _origin_lines(self) -> list[str]:
+        """Provenance is whatever the trainer wrote: nothing in it is taken for granted."""
+        made = self.experts.provenance
+        data = made.get("data")
+        lines = []
+        if isinstance(data, Mapping):
+            lines.append(
+                f"data       {data.get('source')} ({str(data.get('hash'))[:12]}), "
+                f"{data.get('images')} images, {data.get('captions')} captions"
+            )
+        commit = str(made.get("git_commit") or "none")[:12]
+        lines.append(
+            f"made       {made.get('created')}, seed {made.get('seed')}, "
+            f"{made.get('seconds')} s, saywhere {made.get('saywhere')}, commit {commit}"
+        )
+        versions = made.get("versions")
+        if isinstance(versions, Mapping):
+            with_versions = {"python": made.get("python"), **versions}
+            lines.append("versions   " + ", ".join(f"{k} {v}" for k, v in with_versions.items()))
+        return lines
+
+
+def summarise(folder: Path) -> Summary:
+    """Check every byte of the experts in ``folder`` and count what they hold.
+
+    Raises:
+        ExpertError, TowerError: as ``portable.check_whole``.
+    """
+    experts, towers = check_whole(folder)
+    parts = tuple(_part(expert) for expert in experts.experts)
+    found = {
+        side: TowerSummary(
+            name=str(content.metadata.get("name")),
+            file=path.name,
+            fingerprint=experts.towers[side],
+            bytes=path.stat().st_size,
+            parameters=content.parameters,
+            in_folder=path.parent == folder / TOWERS_FOLDER,
+        )
+        for side, (path, content) in towers.items()
+    }
+    return Summary(
+        folder=folder,
+        experts=experts,
+        parts=parts,
+        towers=found,
+        trained=_trained(experts, parts),
+        frozen={f"{side}_tower": tower.parameters for side, tower in found.items()},
+        statistics=sum(_statistics(array_set) for array_set in _array_sets(experts)),
+        bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+    )
+
+
+def _part(expert: Expert) -> ExpertSummary:
+    return ExpertSummary(
+        name=expert.name,
+        members=len(expert.members),
+        dimension=expert.dimension,
+        image_heads=sum(_parameters(member.image) for member in expert.members),
+        text_heads=sum(_parameters(member.text) for member in expert.members),
+        logit_scales=len(expert.members),
+    )
+
+
+def _parameters(head: Head) -> int:
+    return head.weight1.size + head.bias1.size + head.weight2.size + head.bias2.size
+
+
+def _trained(experts: ExpertSet, parts: tuple[ExpertSummary, ...]) -> dict[str, int]:
+    classifiers = (experts.image_classifier, experts.word_classifier)
+    return {
+        "image_heads": sum(part.image_heads for part in parts),
+        "text_heads": sum(part.text_heads for part in parts),
+        "logit_scales": sum(part.logit_scales for part in parts),
+        "platform_classifiers": sum(c.weight.size + c.bias.size for c in classifiers if c),
+        "fusion": sum(len(c.scale) + len(c.offset) + 1 for c in experts.calibrations.values()),
+    }
+
+
+def _array_sets(experts: ExpertSet) -> list[dict[str, FloatArray]]:
+    classifiers = (experts.image_classifier, experts.word_classifier)
+    heads = [expert.arrays() for expert in experts.experts]
+    return [*heads, *(classifier.arrays() for classifier in classifiers if classifier)]
+
+
+def _statistics(arrays: Mapping[str, FloatArray]) -> int:
+    names = ("mean", "std")
+    return sum(array.size for name, array in arrays.items() if name.rsplit(".", 1)[-1] in names)
