@@ -15,7 +15,6 @@ from saywhere.features import (
     Progress,
     content_hashes,
     feature_blocks,
-    image_features,
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
@@ -180,7 +179,8 @@ def embed_image_queries(
         ImageRequest(path, digest, views)
         for path, digest in zip(paths, content_hashes(records), strict=True)
     ]
-    features = image_features(tower, requests, experts.config.towers.image.size, None)
+    blocks = feature_blocks(tower, requests, experts.config.towers.image.size, None, None)
+    features = [views for block in blocks for views in block]
     embeddings = [expert.encode_image(features) for expert in experts.experts]
     no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
     folded = fold_queries(embeddings, experts.calibration(), no_prior)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree as ET  # only ever writes here
 
 from saywhere.coordinates import Notation, format_position
+from saywhere.errors import printable
 from saywhere.geodesy import circle, distances_m
 from saywhere.types import Hit, Location
 
@@ -25,7 +26,7 @@ Value = str | int | float | bool | None
 
 _KML = "http://www.opengis.net/kml/2.2"
 _GPX = "http://www.topografix.com/GPX/1/1"
-# Control characters, invisible ones that reorder or hide text, and bytes that are no text.
+# Control characters, inprintable ones that reorder or hide text, and bytes that are no text.
 _UNSHOWN = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u00ad\\u061c\\u180e\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f"
     "\\ufeff\\ufff9-\\ufffb\\ud800-\\udfff]"
@@ -107,21 +108,12 @@ def export(marks: Sequence[Mark], form: Form, notation: Notation = "decimal") ->
     return writers[form](placed, notation)
 
 
-def visible(text: str) -> str:
-    """Text that a terminal only shows: control and direction characters become escapes."""
-    return _UNSHOWN.sub(lambda found: _escape(found[0]), text)
-
-
 def plain_json(value: object) -> str:
     """JSON in which nothing can speak to a terminal; still the same value when read."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return "\n".join(
         _UNSHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")
     )
-
-
-def _escape(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 0x100 else f"\\u{ord(char):04x}"
 
 
 def rings(lat: float, lon: float, metres: float) -> list[list[list[float]]]:
@@ -179,7 +171,7 @@ def _cell(value: Value) -> Value:
     """A text that a spreadsheet would run gets an apostrophe, which it hides."""
     if not isinstance(value, str):
         return value
-    return f"'{visible(value)}" if value.startswith(_FORMULA) else visible(value)
+    return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
 
 
 def _kml(marks: Sequence[Mark], notation: Notation) -> str:
@@ -220,7 +212,7 @@ def _document(root: ET.Element) -> str:
 
 
 def _text(parent: ET.Element, name: str, text: str) -> None:
-    ET.SubElement(parent, name).text = visible(text)  # XML 1.0 can't hold control characters
+    ET.SubElement(parent, name).text = printable(text)  # XML 1.0 can't hold control characters
 
 
 def _sentence(mark: Mark, notation: Notation) -> str:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from saywhere.background import Extent, orthophoto
 from saywhere.coordinates import format_position
-from saywhere.errors import ImageError
-from saywhere.export import visible
+from saywhere.errors import ImageError, printable
 from saywhere.images import read_image
 from saywhere.report import location_lines
 from saywhere.types import Hit, Location, Place, ScoredImages
@@ -107,7 +106,7 @@ def _headline(found: Location) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(visible(text))
+    return html.escape(printable(text))
 
 
 def _section(place: Place) -> str:

@@ -14,7 +14,8 @@ import pyogrio.raw
 import pytest
 import shapely
 
-from saywhere.export import Form, Mark, export, hit_marks, place_marks, plain_json, rings, visible
+from saywhere.errors import printable
+from saywhere.export import Form, Mark, export, hit_marks, place_marks, plain_json, rings
 from saywhere.geodesy import circle
 from saywhere.types import Hit, Location, Place, Platform
 
@@ -81,7 +82,7 @@ def test_regions_are_split_at_the_antimeridian_and_capped_at_the_pole(tmp_path: 
 def test_kml_by_gdal(tmp_path: Path) -> None:
     names, shapes, _ = opened("kml", place_marks(location(place(48.1, 11.5, name=NASTY))), tmp_path)
     assert any(shape.geom_type == "Point" and shape.x == 11.5 for shape in shapes)
-    assert any(visible(NASTY) in name for name in names)
+    assert any(printable(NASTY) in name for name in names)
     text = (tmp_path / "x.kml").read_text()
     assert "<script" not in text
     # Descriptions are rendered as HTML, so their markup is escaped twice.
@@ -94,14 +95,14 @@ def test_gpx_by_gpxpy() -> None:
         (48.1, 11.5),
         (-17.0, 179.9999),
     ]
-    assert found.waypoints[0].name == visible(NASTY)
+    assert found.waypoints[0].name == printable(NASTY)
     assert (found.waypoints[0].description or "").startswith("32UPU")
 
 
 def test_csv_runs_nothing_in_a_spreadsheet() -> None:
     rows = list(csv.DictReader(io.StringIO(export(hit_marks(HITS), "csv", "dms"))))
     assert len(rows) == 3
-    assert rows[0]["image_id"] == "'" + visible(NASTY)
+    assert rows[0]["image_id"] == "'" + printable(NASTY)
     assert rows[0]["place_id"] == "'=1+1"
     assert rows[1]["lat"] == rows[1]["position"] == ""
     assert float(rows[1]["score"]) == -0.25  # a number is none of a formula's beginnings
@@ -109,7 +110,7 @@ def test_csv_runs_nothing_in_a_spreadsheet() -> None:
 
 
 def test_terminals_and_json_readers_see_the_same() -> None:
-    assert visible("a\x1b[2J\u202eb\nü") == "a\\x1b[2J\\u202eb\\x0aü"
+    assert printable("a\x1b[2J\u202eb\nü") == "a\\x1b[2J\\u202eb\\nü"
     text = plain_json({"a": NASTY + "\x9b\udcff"})
     assert json.loads(text) == {"a": NASTY + "\x9b\udcff"}
     assert not set(text) & set("\x1b\x9b\u202e\udcff")

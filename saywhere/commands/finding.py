@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import click
 
 from saywhere.commands.console import PATH, PLATFORMS, runtime_options, uri_option
-from saywhere.errors import InputError
+from saywhere.errors import InputError, printable
 
 if TYPE_CHECKING:
     from saywhere.area import Area
-    from saywhere.bundle import ExpertSet
     from saywhere.coordinates import Notation
     from saywhere.export import Mark
+    from saywhere.hardware import Runtime
     from saywhere.types import Platform
 
 _NOTATIONS = click.Choice(["decimal", "dms", "utm", "mgrs"])  # spelled out: help must be quick
@@ -109,67 +109,51 @@ def output_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Rewording:
-    """``--refine-with``, ``--endpoint`` and ``--budget``, over the experts' own configuration."""
+class Asked:
+    """What is asked of which index, by whom, and how words are reworded first."""
 
+    photos: tuple[Path, ...]
+    uri: str
+    experts: Path | None
     model: str | None
     endpoint: str | None
     budget: float | None
-
-    def of(self, experts: ExpertSet) -> ExpertSet:
-        """The experts, refining queries as asked for.
-
-        It changes what a query says, not what an image is: the index stays theirs.
-        """
-        from saywhere.config import QueryRefinementConfig
-
-        given = {"model": self.model, "endpoint": self.endpoint, "budget_seconds": self.budget}
-        over = {name: value for name, value in given.items() if value is not None}
-        if not over:
-            return experts
-        text = experts.config.text
-        known = text.query.model_dump() | over
-        enabled = known["enabled"] or self.model is not None
-        query = QueryRefinementConfig(**{**known, "enabled": enabled})
-        text = text.model_copy(update={"query": query})
-        return replace(experts, config=experts.config.model_copy(update={"text": text}))
+    runtime: Runtime
 
 
-def rewording_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Who rewords what was typed; it reaches the verb as one ``rewording``."""
+def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """``--image``, ``--index``, ``--experts`` and refinement; they reach the verb as ``asked``."""
 
-    @click.option("--refine-with", metavar="MODEL", help="Let a language model reword WORDS first.")
+    @click.option("--image", "photos", type=PATH, multiple=True,
+                  help="Ask with a photo, alone or with words; repeatable.")  # fmt: skip
+    @uri_option
+    @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+    @click.option("--refine-with", "model", metavar="MODEL",
+                  help="Let a language model reword the words first.")  # fmt: skip
     @click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
     @click.option("--budget", type=click.FloatRange(0.05, 60), help="Seconds it may take.")
+    @runtime_options
     @wraps(verb)
     def composed(
         *args: object,
-        refine_with: str | None,
+        photos: tuple[Path, ...],
+        uri: str,
+        experts: Path | None,
+        model: str | None,
         endpoint: str | None,
         budget: float | None,
+        runtime: Runtime,
         **others: object,
     ) -> None:
-        verb(*args, rewording=Rewording(refine_with, endpoint, budget), **others)
+        asked = Asked(photos, uri, experts, model, endpoint, budget, runtime)
+        verb(*args, asked=asked, **others)
 
     return composed
 
 
-def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """What is asked of which index, by whom."""
-    for option in (
-        runtime_options,
-        click.option("--experts", type=PATH, help="Where the index's experts are now, if moved."),
-        uri_option,
-        click.option("--image", "photos", type=PATH, multiple=True,
-                     help="Ask with a photo, alone or with words; repeatable."),
-    ):  # fmt: skip
-        verb = option(verb)
-    return verb
-
-
 def print_marks(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> None:
     """Print an export, or the bare paths."""
-    from saywhere.export import export, visible
+    from saywhere.export import export
 
     if output.form != "paths":
         click.echo(export(marks, output.form, output.notation), nl=False)  # type: ignore[arg-type]
@@ -178,7 +162,7 @@ def print_marks(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> 
     broken = [path for path in paths if "\n" in path]
     if broken and not output.nul:
         raise InputError(f"path {broken[0]!r}: holds a line end; use -0")
-    shown = [visible(path) for path in paths] if sys.stdout.isatty() else paths
+    shown = [printable(path) for path in paths] if sys.stdout.isatty() else paths
     # Bytes as the file system has them, or the path would name no file.
     sys.stdout.buffer.write(
         "".join(path + end for path in shown).encode("utf-8", "surrogateescape")

@@ -10,6 +10,7 @@ import click
 
 from saywhere.commands.console import (
     PATH,
+    json_option,
     print_json,
     print_table,
     runtime_options,
@@ -17,14 +18,13 @@ from saywhere.commands.console import (
     uri_option,
 )
 from saywhere.commands.finding import (
+    Asked,
     Filters,
     Output,
-    Rewording,
     asked_options,
     filter_options,
     output_options,
     print_marks,
-    rewording_options,
 )
 from saywhere.errors import InputError
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 @click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first so many.")
 @click.option("--min-score", type=float, help="Leave out hits below this score.")
 @asked_options
-@rewording_options
 @filter_options
 @output_options
 def search(
@@ -52,11 +51,7 @@ def search(
     count: int,
     offset: int,
     min_score: float | None,
-    photos: tuple[Path, ...],
-    uri: str,
-    experts: Path | None,
-    runtime: Runtime,
-    rewording: Rewording,
+    asked: Asked,
     filters: Filters,
     output: Output,
 ) -> None:
@@ -69,17 +64,17 @@ def search(
     from saywhere.search import search as find
 
     text = " ".join(words).strip()
-    _check_asked([text] if words else [], photos)
+    _check_asked([text] if words else [], asked.photos)
     page, area = Page(offset, min_score), filters.area()
-    store, loaded = _open(uri, experts)
-    asked, kinds = _embed(rewording.of(loaded), [text] if words else [], photos, runtime)
-    found = find(store, fused(asked), count, platform=filters.chosen(), area=area, page=page)
+    store, loaded = _open(asked)
+    queries, kinds = _embed(loaded, [text] if words else [], asked.photos, asked.runtime)
+    found = find(store, fused(queries), count, platform=filters.chosen(), area=area, page=page)
     hits = found[0]
-    certainty = _certainty(uri, loaded, store)
+    certainty = _certainty(asked.uri, loaded, store)
     calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
     if output.form == "json":
         print_json({
-            "query": text, "images": list(map(str, photos)), "index": uri,
+            "query": text, "images": list(map(str, asked.photos)), "index": asked.uri,
             "calibrated": calibrated, "hits": [asdict(hit) for hit in hits],
         })  # fmt: skip
     elif output.form == "table":
@@ -98,7 +93,6 @@ def search(
 @click.option("--html", "report", type=PATH, help="Write a report with a map, one file.")
 @click.option("--map", "chart", type=PATH, help="GeoTIFF to draw the report's map on.")
 @asked_options
-@rewording_options
 @filter_options
 @output_options
 def locate(
@@ -108,11 +102,7 @@ def locate(
     within: float | None,
     report: Path | None,
     chart: Path | None,
-    photos: tuple[Path, ...],
-    uri: str,
-    experts: Path | None,
-    runtime: Runtime,
-    rewording: Rewording,
+    asked: Asked,
     filters: Filters,
     output: Output,
 ) -> None:
@@ -127,25 +117,25 @@ def locate(
     from saywhere.locate import locate as find
     from saywhere.report import location_lines, places_table
 
-    _check_asked(descriptions, photos)
+    _check_asked(descriptions, asked.photos)
     where = Where(filters.chosen(), filters.area(), _near(near, within))
     if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
         say(
             f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
         )
-    store, loaded = _open(uri, experts)
-    asked, kinds = _embed(rewording.of(loaded), descriptions, photos, runtime)
-    certainty = _certainty(uri, loaded, store) or uncalibrated(loaded)
-    images = store.scores(asked.vectors)
+    store, loaded = _open(asked)
+    queries, kinds = _embed(loaded, descriptions, asked.photos, asked.runtime)
+    certainty = _certainty(asked.uri, loaded, store) or uncalibrated(loaded)
+    images = store.scores(queries.vectors)
     found = find(images, kinds, certainty, where, count)
     if report is not None:
         from saywhere.files import write_text
         from saywhere.mapreport import map_report
 
-        write_text(report, map_report(found, descriptions, photos, images, chart))
+        write_text(report, map_report(found, descriptions, asked.photos, images, chart))
         say(f"report written to {report}")
     if output.form == "json":
-        print_json(_location_json(found, descriptions, photos, uri, output.notation))
+        print_json(_location_json(found, descriptions, asked, output.notation))
     elif output.form == "table":
         print_table(places_table(found, output.notation))
         for line in location_lines(found):
@@ -166,7 +156,7 @@ def locate(
               metavar="METRES", help="How near a place must be to be the right one.")  # fmt: skip
 @uri_option
 @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @runtime_options
 def calibrate(
     pairs: Path,
@@ -191,7 +181,7 @@ def calibrate(
     from saywhere.pairs import read_pairs
 
     known = read_pairs(pairs, within)
-    store, loaded = _open(uri, experts)
+    store, loaded = _open(Asked((), uri, experts, None, None, None, runtime))
     words = [pair.query for pair in known if pair.query is not None]
     photos = [pair.image for pair in known if pair.image is not None]
     asked, _ = _embed(loaded, words, photos, runtime)
@@ -222,14 +212,36 @@ def _refuse_own(photos: Sequence[Path], images: ScoredImages) -> None:
         )
 
 
-def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
+def _open(asked: Asked) -> tuple[VectorStore, ExpertSet]:
     from saywhere.bundle import load_experts
     from saywhere.store import open_store, require_experts
 
-    store = open_store(uri)
-    loaded = load_experts(experts or Path(store.info().experts))
+    store = open_store(asked.uri)
+    loaded = load_experts(asked.experts or Path(store.info().experts))
     require_experts(store.info(), loaded.hash)
-    return store, loaded
+    return store, _with_refinement(loaded, asked.model, asked.endpoint, asked.budget)
+
+
+def _with_refinement(
+    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
+) -> ExpertSet:
+    """The experts with what flags say about query refinement over their own configuration.
+
+    It changes what a query says, not what an image is: the index stays theirs.
+    """
+    from dataclasses import replace
+
+    from saywhere.config import QueryRefinementConfig
+
+    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
+    over = {name: value for name, value in given.items() if value is not None}
+    if not over:
+        return experts
+    text = experts.config.text
+    known = text.query.model_dump() | over
+    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
+    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
+    return replace(experts, config=config)
 
 
 def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
@@ -282,8 +294,7 @@ def _near(near: str | None, within: float | None) -> Circle | None:
 def _location_json(
     found: Location,
     descriptions: Sequence[str],
-    photos: Sequence[Path],
-    uri: str,
+    asked: Asked,
     notation: Notation,
 ) -> dict[str, object]:
     from dataclasses import asdict
@@ -295,8 +306,8 @@ def _location_json(
         place["position"] = format_position(place["lat"], place["lon"], notation)
     return {
         "descriptions": list(descriptions),
-        "images": list(map(str, photos)),
-        "index": uri,
+        "images": list(map(str, asked.photos)),
+        "index": asked.uri,
         "uncalibrated": not found.calibrated,
         **value,
     }
