@@ -40,7 +40,7 @@ def main() -> None:
         world = render_world(root / "world", WorldConfig(seed=3, places=20, test_places=6)).root
         expected, seconds = uninterrupted(world, root / "whole", towers)
         moments = np.random.default_rng(options.seed).uniform(0, seconds, options.moments)
-        lines, different = [HEAD, "|--:|--:|---|--:|---|---|--:|"], 0
+        lines, different, late = [HEAD, "|--:|--:|---|--:|---|---|--:|"], 0, 0
         for number, moment in enumerate(sorted(moments), 1):
             folder = root / str(number)
             found = killed(world, folder, towers, [float(moment)])
@@ -51,6 +51,7 @@ def main() -> None:
             index = found.outcome.index == expected.index
             left = len(leftovers(folder))
             different += not (experts and index and not left)
+            late += not found.stages
             stage = found.stages[0] if found.stages else "after the end"
             lines.append(
                 f"| {number} | {moment:.1f} | {stage} | {found.resumed} | {_equal(experts)} "
@@ -58,9 +59,10 @@ def main() -> None:
             )
             print(lines[-1], file=sys.stderr, flush=True)
     summary = (
-        f"{options.moments} kills over a line of {seconds:.1f} s of processor time, seed "
-        f"{options.seed}: {options.moments - different} ended with experts "
-        f"`{expected.experts[:12]}` and an index of {len(expected.index)} images, bit for bit."
+        f"{options.moments} moments over a line of {seconds:.1f} s of processor time, seed "
+        f"{options.seed}: {options.moments - late} kills, {late} moments after the end; "
+        f"{options.moments - different} lines ended with experts `{expected.experts[:12]}` and an "
+        f"index of {len(expected.index)} images, bit for bit."
     )
     table = "\n".join([summary, "", *lines]) + "\n"
     print(table)

@@ -141,7 +141,7 @@ def _run(command: Sequence[str], folder: Path, after: float = math.inf) -> _Run:
                 process.kill()
                 process.wait()
             time.sleep(0.005)
-    text = log.read_text()
+    text = log.read_text().replace(f"{folder}/", "")
     was_killed = process.returncode == -signal.SIGKILL
     # Killed between the swap and the end, experts are there, and not trained twice.
     if not was_killed and process.returncode and "already holds experts" not in text:
