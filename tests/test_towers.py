@@ -554,3 +554,10 @@ def test_two_exports_of_one_tower_at_once(empty_cache: Path) -> None:
     assert [process.returncode for process in exports] == [0, 0]
     assert looked > 3
     assert list((empty_cache / "towers").iterdir()) == [find_tower(ImageTowerConfig(), None)]
+
+
+def test_towers_from_before_there_were_precisions_keep_their_names() -> None:
+    """Experts that were trained then carry these files; another name would train them anew."""
+    assert cache.spec_key(ImageTowerConfig()) == "fdd9e2ee8db62177"
+    assert cache.spec_key(TextTowerConfig()) == "4cf9c8d1e4d58d97"
+    assert cache.spec_key(TextTowerConfig(precision="int8")) != "4cf9c8d1e4d58d97"
