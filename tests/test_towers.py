@@ -515,11 +515,12 @@ import onnx
 from test_towers import tiny_graph
 from saywhere.config import ImageTowerConfig
 from saywhere.towers import export
+from saywhere.towers.checkpoint import LoadReport
 model = tiny_graph()
 if sys.argv[2] == "die":
     onnx.checker.check_model = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 for turn in range(int(sys.argv[3])):
-    export._save(ImageTowerConfig(), model, {"turn": turn}, "h")
+    export._save(ImageTowerConfig(), model, {"turn": turn}, LoadReport("tiny", "h"))
 """
 
 
