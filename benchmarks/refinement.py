@@ -43,6 +43,7 @@ WAYS: dict[str, tuple[tuple[str, ...], str, str]] = {
     "rule variants, 1 added": (("text.rule_variants=1",), "", ""),
     "rule variants, 3 added": (("text.rule_variants=3",), "", ""),
     "rule variant replaces": ((), "rule", "replace"),
+    "rule variant added": ((), "rule", "add"),
     "LLM replaces": ((), "all", "replace"),
     "LLM added": ((), "all", "add"),
     "LLM added, accepted only": ((), "accepted", "add"),

@@ -16,7 +16,8 @@ import click
 from saywhere import __version__
 from saywhere.commands.experts import expert
 from saywhere.commands.hub import hub
-from saywhere.commands.imagery import data, index, search, world
+from saywhere.commands.imagery import data, index, world
+from saywhere.commands.locate import calibrate, locate, search
 from saywhere.commands.refine import refine
 from saywhere.commands.research import evaluate, submit, train
 from saywhere.commands.towers import towers
@@ -52,7 +53,8 @@ _HELP = """Say what you see, get where it is.
 \b
   saywhere train train.json --out experts       words and images -> experts
   saywhere index PHOTOS --experts experts       images -> index
-  saywhere search "red brick church by a pond"  words -> places
+  saywhere search "red brick church by a pond"  words -> images
+  saywhere locate "red brick church by a pond"  words -> places, with a radius
 """
 
 
@@ -66,6 +68,7 @@ def commands() -> None:
 
 
 for _verb in (
-    data, refine, train, evaluate, expert, index, search, submit, towers, hub, world, doctor, cache,
+    data, refine, train, evaluate, expert, index, search, locate, calibrate, submit, towers, hub,
+    world, doctor, cache,
 ):  # fmt: skip
     commands.add_command(_verb)

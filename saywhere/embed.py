@@ -15,6 +15,7 @@ from saywhere.features import (
     Progress,
     content_hashes,
     feature_blocks,
+    image_features,
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
@@ -154,6 +155,36 @@ def embed_queries(
     features = text_features(tower, clean_texts(experts, [query.text for query in queries]))
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
+
+
+def embed_image_queries(
+    experts: ExpertSet, paths: Sequence[Path], *, runtime: Runtime | None = None
+) -> Embeddings:
+    """Embed images that ask: one folded *query* vector each, ids being their paths.
+
+    Each expert's image head stands where its text head stands for words, so a drone photo meets
+    satellite tiles in the satellite expert's joint space, and drone photos in the drone expert's.
+    Calibration is that of words: it weighs experts against each other, while the spread of image
+    scores is another, which is why ``calibrate`` fits a temperature for images of their own. There
+    is no platform prior: what a photo was taken from says nothing of what it is compared with. A
+    photo is like all photos of its platform, so in a mixed ranking those come first; search one
+    platform at a time, or let ``locate`` compare within each.
+
+    Raises:
+        ImageError, ExpertError: as ``embed_images``.
+    """
+    tower = open_image_tower(experts, runtime)
+    records = [Record(str(path), path) for path in paths]
+    views = query_views(experts)
+    requests = [
+        ImageRequest(path, digest, views)
+        for path, digest in zip(paths, content_hashes(records), strict=True)
+    ]
+    features = image_features(tower, requests, experts.config.towers.image.size, None)
+    embeddings = [expert.encode_image(features) for expert in experts.experts]
+    no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
+    folded = fold_queries(embeddings, experts.calibration(), no_prior)
+    return Embeddings(tuple(map(str, paths)), folded, experts.hash)
 
 
 def clean_texts(experts: ExpertSet, texts: Sequence[str]) -> list[str]:

@@ -92,7 +92,8 @@ class Evaluation:
     Attributes:
         rows: the first is text to image, by image, all platforms, mixed gallery.
         official: recalls of the published script and the gap to the places, where asked for.
-        context: what was evaluated with what.
+        context: what was evaluated with what, and ``location``: how far off positions are, None
+            without coordinates.
     """
 
     rows: tuple[Row, ...]
@@ -192,6 +193,8 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
+    from saywhere.task_location import task_location  # SciPy: `search` imports this module
+
     if platforms_unknown:
         records = [replace(record, platform=None) for record in records]
     images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings.vectors
@@ -205,6 +208,7 @@ def evaluate(
         "fusion": experts.config.fusion.mode,
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
+        "location": task_location(task.records, task.places, task.target, (images, texts)),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)

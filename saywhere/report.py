@@ -7,9 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from saywhere.caches import CacheFile
+from saywhere.coordinates import Notation, format_position
 from saywhere.doctor import Check
 from saywhere.evaluate import Evaluation, Row
-from saywhere.types import Hit
+from saywhere.export import visible
+from saywhere.location_metrics import scores_in_words
+from saywhere.types import Hit, Location
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +55,9 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
         "|---|---|---|---|" + "--:|" * (len(EVALUATION_COLUMNS) - 4),
     ]
     lines += ["| " + " | ".join(evaluation_cells(row)) + " |" for row in evaluation.rows]
+    if context.get("location"):
+        lines += ["", "Position, probabilities cross-fitted by place:"]
+        lines += ["", *(f"- {line}" for line in scores_in_words(context["location"]))]
     if evaluation.official:
         lines += ["", *_official_lines(evaluation.official)]
     return "\n".join(lines) + "\n"
@@ -66,18 +72,19 @@ def evaluation_table(evaluation: Evaluation, *, every_row: bool = False) -> Tabl
     return table
 
 
-def hits_table(hits: Sequence[Hit]) -> Table:
-    """Ranked answers: platform, score, coordinates where known, path."""
-    table = _table(("#", "score", "platform", "latitude", "longitude", "image"), right_from=6)
+def hits_table(hits: Sequence[Hit], notation: Notation = "decimal") -> Table:
+    """Ranked answers: platform, score, position where known, path."""
+    from rich.text import Text
+
+    table = _table(("#", "score", "platform", "position", "image"), right_from=5)
     for hit in hits:
         known = hit.lat is not None and hit.lon is not None
         table.add_row(
             str(hit.rank),
             f"{hit.score:.3f}",
             hit.platform.value if hit.platform else "–",
-            f"{hit.lat:.6f}" if known else "–",
-            f"{hit.lon:.6f}" if known else "–",
-            hit.path,
+            format_position(hit.lat, hit.lon, notation) if known else "–",  # type: ignore[arg-type]
+            Text(visible(hit.path)),  # a Text, because rich would obey [brackets] in a name
         )
     return table
 
@@ -110,6 +117,43 @@ def caches_table(files: Sequence[CacheFile]) -> Table:
             file.kind, escape(file.tower or "–"), rows, size, used, escape(str(file.path))
         )
     return table
+
+
+def places_table(found: Location, notation: Notation = "decimal") -> Table:
+    """Places that may be meant: probability, position, radii if it is the place, evidence."""
+    from rich.text import Text
+
+    columns = ("#", "probability", "position", "50 %", "95 %", "place", "evidence")
+    table = _table(columns, right_from=7)
+    for place in found.places:
+        seen = {hit.platform.value if hit.platform else "unknown" for hit in place.evidence}
+        table.add_row(
+            str(place.rank),
+            f"{100 * place.probability:.1f} %",
+            format_position(place.lat, place.lon, notation),
+            f"{place.radius_50_m:.0f} m",
+            f"{place.radius_95_m:.0f} m",
+            Text(visible(place.place_id or "–")),
+            Text(visible(f"{', '.join(sorted(seen))}: {place.evidence[0].path}")),
+        )
+    return table
+
+
+def location_lines(found: Location) -> list[str]:
+    """The answer in words, for people."""
+    lines = []
+    if found.places and found.radius_50_m is not None and found.radius_95_m is not None:
+        lines.append(
+            f"all places considered: 50 % within {found.radius_50_m:.0f} m of the first, "
+            f"95 % within {found.radius_95_m:.0f} m"
+        )
+    rest = f"elsewhere in the index {100 * found.elsewhere_probability:.1f} %"
+    if found.none_probability is not None:
+        rest += f"; not in the index {100 * found.none_probability:.1f} %"
+    lines.append(rest)
+    if not found.confident:
+        lines.insert(0, "no confident match: no place is more probable than all else together")
+    return [*lines, *found.notes]
 
 
 def _table(columns: Sequence[str], *, right_from: int) -> Table:

@@ -5,20 +5,46 @@ Imports neither torch nor a vector store's engine: what searches only must start
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from saywhere.area import Area
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.products import Best, exact_scores, places_in_groups
-from saywhere.store import VectorStore, check_k, check_vectors, require_experts
-from saywhere.types import Embeddings, FloatArray, Hit, IntArray, Platform
+from saywhere.store import Platforms, VectorStore, check_k, check_vectors, require_experts
+from saywhere.types import Embeddings, FloatArray, Hit, IntArray
 
 # Scores held at once, queries x images: 64 MB of float32.
 MAX_SCORES = 2**24
 _BLOCK = 4096  # images scored at once
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a ranking. The order is total, so pages neither overlap nor leave gaps.
+
+    Attributes:
+        offset: hits left out at the top.
+        least: hits of a lower score are left out; None for all.
+    """
+
+    offset: int = 0
+    least: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.offset < 0 or self.least != self.least:
+            raise InputError(f"{self}: give an offset of 0 or more, and a number as the threshold")
+
+
 def search(
-    store: VectorStore, queries: Embeddings, k: int = 10, *, platform: Platform | None = None
+    store: VectorStore,
+    queries: Embeddings,
+    k: int = 10,
+    *,
+    platform: Platforms = None,
+    area: Area | None = None,
+    page: Page | None = None,
 ) -> list[list[Hit]]:
     """Finds the images that answer each query best.
 
@@ -26,7 +52,9 @@ def search(
         store: an index, opened with ``open_store``.
         queries: q folded query vectors, made by the experts of the index.
         k: 1 to 10,000; fewer hits come back where fewer images qualify.
-        platform: only images recorded as of this platform.
+        platform: only images recorded as of this platform, or one of these.
+        area: only images whose position lies in it.
+        page: which part of the ranking; ranks go on counting from its start.
 
     Returns:
         q lists of hits, best first, rank from 1; equal scores are in order of image_id.
@@ -35,10 +63,23 @@ def search(
         IndexMismatchError: other experts made the queries than the index.
         InputError: vectors, k or platform out of range, or an index that cannot be read.
     """
+    page = page or Page()
     check_k(k)
+    check_k(page.offset + k)
     info = store.info()
     require_experts(info, queries.expert_hash)
-    return store.search(_checked(queries, info.dimension, "queries"), k, platform=platform)
+    vectors = _checked(queries, info.dimension, "queries")
+    found = store.search(vectors, page.offset + k, platform=platform, area=area)
+    return [
+        [hit for hit in hits[page.offset :] if page.least is None or hit.score >= page.least]
+        for hits in found
+    ]
+
+
+def fused(queries: Embeddings) -> Embeddings:
+    """Several descriptions of one thing as one query: the mean vector, hence the mean score."""
+    mean = queries.vectors.mean(0, keepdims=True).astype(np.float32)
+    return Embeddings((queries.ids[0],), mean, queries.expert_hash)
 
 
 def rank_exact(queries: Embeddings, gallery: Embeddings, k: int | None) -> IntArray:

@@ -131,3 +131,75 @@ class Hit:
     place_id: str | None = None
     lat: float | None = None
     lon: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredImages:
+    """Every image of an index with its score by each of q queries, in order of image_id.
+
+    Attributes:
+        image_ids, paths, platforms, place_ids: n each, as in ``Hit``.
+        lat, lon: (n,) float64 WGS84 degrees, NaN where an image has no position.
+        scores: (q, n) float32 fused scores.
+    """
+
+    image_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    platforms: tuple[Platform | None, ...]
+    place_ids: tuple[str | None, ...]
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+    scores: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place that may be the one described.
+
+    Attributes:
+        rank: 1 is the most probable.
+        probability: that it is this place and no other; all places, those not listed and "none of
+            these" sum to one.
+        lat, lon: WGS84 degrees of its representative point.
+        radius_50_m, radius_95_m: metres about that point within which the described spot lies with
+            50 and 95 % probability, *if* this is the place.
+        place_id: None where the index knows none.
+        images: how many images of the index show it.
+        evidence: its best images, best first, up to three a platform; ``Hit.rank`` counts these.
+    """
+
+    rank: int
+    probability: float
+    lat: float
+    lon: float
+    radius_50_m: float
+    radius_95_m: float
+    place_id: str | None
+    images: int
+    evidence: tuple[Hit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """The answer to "where is that?".
+
+    Attributes:
+        places: the most probable ones, best first.
+        none_probability: that the index doesn't hold the place; None while uncalibrated.
+        elsewhere_probability: of all places of the index that are not in ``places``.
+        radius_50_m, radius_95_m: metres about the first place's point within which the described
+            spot lies with 50 and 95 % probability if the index holds it, all places considered.
+            None without any place.
+        calibrated: whether the numbers were fitted on known pairs of this index.
+        confident: whether the first place is more probable than all else together.
+        notes: what the reader must know, a line each.
+    """
+
+    places: tuple[Place, ...]
+    none_probability: float | None
+    elsewhere_probability: float
+    radius_50_m: float | None
+    radius_95_m: float | None
+    calibrated: bool
+    confident: bool
+    notes: tuple[str, ...] = ()

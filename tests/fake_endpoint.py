@@ -1,5 +1,5 @@
 """An OpenAI-compatible endpoint that misbehaves, by seed: the same request in the same attempt is
-always answered alike, whatever the order of requests.
+always answered alike, whatever the order of requests. And captions to ask it about.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+from saywhere.refine.plan import Order, Settings, StyleChoice, plan
+from saywhere.refine.prompts import load_prompts
 from saywhere.text.variants import operator_variant
+from saywhere.types import Caption, Dataset, Platform, Record
 
 REFUSAL = "I'm sorry, but I cannot help with describing this building."
 # What a model may do. All but "good" must end in rule-based text, or in another attempt.
@@ -154,3 +158,29 @@ def _handler(endpoint: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
                 time.sleep(0.05)
 
     return Handler
+
+
+COLOURS = ("red", "white", "grey", "brown", "pale green", "dark blue", "yellow", "black")
+THINGS = ("hall", "tower", "church", "warehouse", "villa", "school", "station", "terrace", "barn")
+NEARBY = ("pond", "car park", "lawn", "canal", "playing field", "hedge", "railway")
+
+
+def dataset(count: int) -> Dataset:
+    """Captions of two sentences, all different, in the manner of GeoText."""
+    records, captions = [], []
+    for k in range(count):
+        name = f"{k:04d}.jpg"
+        colour, other = COLOURS[k % 8], COLOURS[(k // 8 + 3) % 8]
+        text = (
+            f"A {colour} brick {THINGS[k % 9]} with {k + 2} tall windows stands in the center. "
+            f"To the left lies a {NEARBY[k % 7]}, and a small {other} shed stands behind it."
+        )
+        records.append(Record(name, Path(name), Platform.GROUND, f"{k:04d}"))
+        captions.append(Caption(name, text, text))
+    return Dataset("geotext", Path("train.json"), tuple(records), tuple(captions))
+
+
+def order(count: int, style: StyleChoice = "operator", variants: int = 1, **settings: Any) -> Order:
+    jobs = plan(dataset(count), style, variants)
+    prompts = load_prompts({job.style for job in jobs})
+    return Order(jobs, prompts, Settings(model="fake", **settings))

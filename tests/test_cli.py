@@ -19,8 +19,8 @@ from PIL import Image
 
 SAYWHERE = Path(sys.executable).with_name("saywhere")
 Run = Callable[..., subprocess.CompletedProcess[str]]
-VERBS = ("data", "train", "evaluate", "expert", "index", "search", "submit", "world", "doctor",
-         "cache")  # fmt: skip
+VERBS = ("data", "refine", "train", "evaluate", "expert", "index", "search", "locate", "calibrate",
+         "submit", "towers", "hub", "world", "doctor", "cache")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +88,7 @@ def test_search_filters_by_platform_and_draws_a_table(run: Run, index: Path) -> 
     done = run("search", "tower", "-k", 3, "--platform", "drone", "--index", index)
     rows = [line for line in done.stdout.splitlines() if "imagery/" in line]
     assert len(rows) == 3
-    assert all("drone" in row and re.search(r"4[78]\.\d{6} +11\.\d{6}", row) for row in rows)
+    assert all("drone" in row and re.search(r"4[78]\.\d{6}, 11\.\d{6}", row) for row in rows)
     assert done.stderr == ""
 
 

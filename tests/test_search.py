@@ -130,3 +130,45 @@ def test_import_is_light(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout == "[]\n"
+
+
+def test_search_filters_by_area_and_pages_like_a_plain_ranking(tmp_path: Path) -> None:
+    from saywhere.area import Area, Box
+    from saywhere.search import Page
+
+    vectors = vectors_of(200, 16, seed=5)
+    rng = np.random.default_rng(0)
+    lat, lon = rng.uniform(-5, 5, 200), rng.uniform(170, 190, 200)
+    lon = np.where(lon > 180, lon - 360, lon)
+    rows = [
+        Row(f"v{n:04d}", f"{n}.jpg", "h", list(Platform)[n % 3], None, lat[n], lon[n])
+        if n % 10
+        else Row(f"v{n:04d}", f"{n}.jpg", "h", list(Platform)[n % 3])
+        for n in range(200)
+    ]
+    uri = str(tmp_path / "index")
+    with build_store(uri, expert_hash=EXPERTS, dimension=16, experts="e", root="r") as new:
+        new.add(rows, vectors)
+    store, queries = open_store(uri), embeddings(vectors_of(1, 16, seed=6))
+    area = Area((Box(175, -3, -175, 3),))
+    chosen = frozenset({Platform.DRONE, Platform.GROUND})
+    wanted = [
+        rows[n].image_id
+        for n in naive_rank(queries.vectors, vectors)[0]
+        if n % 10 and n % 3 and abs(lat[n]) <= 3 and (lon[n] >= 175 or lon[n] <= -175)
+    ]
+    assert len(wanted) > 20
+    [whole] = search(store, queries, 200, platform=chosen, area=area)
+    assert [hit.image_id for hit in whole] == wanted
+    [page] = search(store, queries, 7, platform=chosen, area=area, page=Page(5))
+    assert [hit.image_id for hit in page] == wanted[5:12]
+    assert [hit.rank for hit in page] == list(range(6, 13))
+    [above] = search(store, queries, 200, area=area, page=Page(least=whole[3].score))
+    assert all(hit.score >= whole[3].score for hit in above)
+    with pytest.raises(InputError, match="offset"):
+        Page(-1)
+    scored = store.scores(queries.vectors)
+    assert scored.image_ids == tuple(sorted(row.image_id for row in rows))
+    assert scored.scores[0] == pytest.approx(vectors @ queries.vectors[0], rel=1e-5)
+    assert np.isnan(scored.lat[0])
+    assert scored.lon[1] == lon[1]

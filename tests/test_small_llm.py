@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import small_llm
-from test_refine_endpoint import order
+from fake_endpoint import order
 
 from saywhere.refine.endpoint import Access
 from saywhere.refine.lines import open_lines, read_lines

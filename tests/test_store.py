@@ -24,8 +24,10 @@ from saywhere.store import (
     build_store,
     lance,
     open_store,
+    scan,
 )
 from saywhere.store.generations import MANIFEST, read_manifest
+from saywhere.store.scan import best_hits
 from saywhere.types import FloatArray, Platform
 
 EXPERTS = "a1b2c3d4e5f6" + "0" * 52
@@ -114,7 +116,7 @@ def test_hits_equal_a_naive_search(
 ) -> None:
     rows, vectors = gallery
     queries = vectors_of(7, 64, seed=1)
-    monkeypatch.setattr(lance, "MAX_SCORES", 3 * 5000)  # seven queries take three passes
+    monkeypatch.setattr(scan, "MAX_SCORES", 3 * 5000)  # seven queries take three passes
     for query, hits in zip(queries, big.search(queries, 200), strict=True):
         scores = vectors.astype(np.float64) @ query.astype(np.float64)
         order = np.argsort(-scores, kind="stable")[:200]
@@ -195,15 +197,14 @@ def test_a_search_goes_on_when_a_rebuild_sweeps_its_table(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = open_store(str(small))
-    scan = lance._scan
     rebuilt: list[VectorStore] = []
 
     def scan_after_a_rebuild(*args: object) -> object:
         if not rebuilt:
             rebuilt.append(build(small, rows_of(2, "re"), np.eye(2, 8, dtype=np.float32)))
-        return scan(*args)  # type: ignore[arg-type]
+        return best_hits(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lance, "_scan", scan_after_a_rebuild)
+    monkeypatch.setattr(lance, "best_hits", scan_after_a_rebuild)
     assert first_ids(reader, np.ones((1, 8), dtype=np.float32)) == [["re00000"]]
 
 

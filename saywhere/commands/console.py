@@ -5,7 +5,6 @@ Results go to stdout, everything else to stderr.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +73,13 @@ def json_option(verb: Verb) -> Verb:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(verb)
 
 
+def uri_option(verb: Verb) -> Verb:
+    """``--index``."""
+    return click.option(
+        "--index", "uri", default="saywhere-index", show_default=True, help="Path or URI."
+    )(verb)
+
+
 def load(folder: Path, fusion: FusionMode | None) -> ExpertSet:
     """Experts of a folder, fused as asked for or as they were trained."""
     from saywhere.bundle import load_experts
@@ -89,7 +95,9 @@ def say(line: str) -> None:
 
 def print_json(value: object) -> None:
     """A result, for programs."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    from saywhere.export import plain_json
+
+    click.echo(plain_json(value))
 
 
 def print_table(table: Table) -> None:

@@ -14,15 +14,14 @@ from saywhere.commands.console import (
     json_option,
     load,
     print_json,
-    print_table,
     progress_bar,
     runtime_options,
     say,
+    uri_option,
 )
 from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.hardware import Runtime
 
 
@@ -90,11 +89,6 @@ class _IndexGroup(click.Group):
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
             args = ["add", *args]
         return super().parse_args(ctx, args)
-
-
-uri_option = click.option(
-    "--index", "uri", default="saywhere-index", show_default=True, help="Path or URI."
-)
 
 
 @click.group(cls=_IndexGroup, subcommand_metavar="DIR | COMMAND [ARGS]...")
@@ -208,76 +202,6 @@ def index_compact(uri: str, as_json: bool) -> None:
         print_json({"index": uri, **asdict(done)})
     freed = (done.bytes_before - done.bytes_after) / 1e6
     say(f"{uri}: {done.count} images, {freed:.1f} MB freed, {done.bytes_after / 1e6:.1f} MB left")
-
-
-@click.command()
-@click.argument("words", nargs=-1, required=True)
-@click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
-@click.option("--platform", type=PLATFORMS, help="Only images of this platform.")
-@uri_option
-@click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
-@click.option("--refine-with", metavar="MODEL", help="Let a language model reword WORDS first.")
-@click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
-@click.option("--budget", type=click.FloatRange(0.05, 60), help="Seconds it may take.")
-@json_option
-@runtime_options
-def search(
-    words: tuple[str, ...],
-    count: int,
-    platform: str | None,
-    uri: str,
-    experts: Path | None,
-    refine_with: str | None,
-    endpoint: str | None,
-    budget: float | None,
-    as_json: bool,
-    runtime: Runtime,
-) -> None:
-    """Find the images that WORDS describe, best first."""
-    from dataclasses import asdict
-
-    from saywhere.bundle import load_experts
-    from saywhere.embed import embed_queries
-    from saywhere.search import search as find
-    from saywhere.store import open_store
-    from saywhere.types import Platform, Query
-
-    text = " ".join(words).strip()
-    if not text:
-        raise InputError("the description is empty; say what you see, in quotes")
-    store = open_store(uri)
-    loaded = load_experts(experts or Path(store.info().experts))
-    loaded = _with_refinement(loaded, refine_with, endpoint, budget)
-    asked = embed_queries(loaded, [Query("q1", text)], runtime=runtime)
-    hits = find(store, asked, count, platform=Platform(platform) if platform else None)[0]
-    if as_json:
-        print_json({"query": text, "index": uri, "hits": [asdict(hit) for hit in hits]})
-    else:
-        from saywhere.report import hits_table
-
-        print_table(hits_table(hits))
-
-
-def _with_refinement(
-    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
-) -> ExpertSet:
-    """The experts with what flags say about query refinement over their own configuration.
-
-    It changes what a query says, not what an image is: the index stays theirs.
-    """
-    from dataclasses import replace
-
-    from saywhere.config import QueryRefinementConfig
-
-    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
-    over = {name: value for name, value in given.items() if value is not None}
-    if not over:
-        return experts
-    text = experts.config.text
-    known = text.query.model_dump() | over
-    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
-    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
-    return replace(experts, config=config)
 
 
 @click.command()

@@ -26,6 +26,7 @@ from saywhere.commands.console import (
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
     from saywhere.hardware import Runtime
     from saywhere.types import Dataset
@@ -121,7 +122,13 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 
 
 @click.command()
-@click.argument("path", type=PATH)
+@click.argument("path", type=PATH, required=False)
+@click.option(
+    "--benchmark",
+    type=click.Choice(["world"]),
+    help="Instead of PATH: positions in rendered worlds of the benchmark's own seeds.",
+)
+@click.option("--cache", type=PATH, help="Where the benchmark's worlds are kept.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
 @click.option("--unknown-platforms", is_flag=True, help="Hide the images' platforms.")
@@ -138,7 +145,9 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 @json_option
 @runtime_options
 def evaluate(
-    path: Path,
+    path: Path | None,
+    benchmark: str | None,
+    cache: Path | None,
     experts: Path,
     fusion: FusionMode | None,
     unknown_platforms: bool,
@@ -149,7 +158,16 @@ def evaluate(
     as_json: bool,
     runtime: Runtime,
 ) -> None:
-    """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers."""
+    """Score experts on PATH: a GeoText test JSON, or a Track 4 folder with its answers.
+
+    Where images have coordinates, positions are scored too: error in metres, and whether regions
+    hold the truth as often as they say.
+    """
+    if benchmark is not None:
+        _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
+        return
+    if path is None:
+        raise InputError("nothing to evaluate on; name a dataset, or give --benchmark world")
     from saywhere.data import read
     from saywhere.evaluate import evaluate as run
     from saywhere.evaluate import make_task
@@ -177,6 +195,27 @@ def evaluate(
         print_table(evaluation_table(found, every_row=every_row))
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
+
+
+def _world_benchmark(
+    experts: ExpertSet, cache: Path | None, out: Path | None, as_json: bool, runtime: Runtime
+) -> None:
+    from saywhere.location_metrics import scores_in_words
+    from saywhere.towers import cache_folder
+    from saywhere.world_benchmark import run_world_benchmark
+
+    where = cache or cache_folder() / "worlds"
+    with progress_bar("views", runtime.threads) as progress:
+        found = run_world_benchmark(experts, where, say, runtime=runtime, progress=progress)
+    if out is not None:
+        from saywhere.files import write_text
+
+        write_text(out, json.dumps(found, indent=2) + "\n")
+    if as_json:
+        print_json(found)
+    else:
+        for line in scores_in_words(found):
+            click.echo(line)
 
 
 @click.command()

@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from saywhere.area import Area
 from saywhere.data.source import is_unicode
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.types import FloatArray, Hit, Platform
+from saywhere.types import FloatArray, Hit, Platform, ScoredImages
 
 if TYPE_CHECKING:
     from saywhere.store.writer import IndexWriter
+
+Platforms = Platform | Collection[Platform] | None  # None: of any, and of unknown platform
 
 SCHEMA_VERSION = 2
 MAX_K = 10_000
@@ -114,14 +117,20 @@ class VectorStore(Protocol):
         """
 
     def search(
-        self, vectors: FloatArray, k: int, *, platform: Platform | None = None
+        self,
+        vectors: FloatArray,
+        k: int,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
     ) -> list[list[Hit]]:
         """Finds the images of highest dot product, exactly.
 
         Args:
             vectors: (q, d) float32 folded queries, finite.
             k: 1 to 10,000; fewer hits come back where fewer images qualify.
-            platform: only images recorded as of this platform.
+            platform: only images recorded as of this platform, or one of these.
+            area: only images whose position lies in it.
 
         Returns:
             q lists of hits, best first, rank from 1; equal scores are in order of image_id.
@@ -130,6 +139,11 @@ class VectorStore(Protocol):
             InputError: vectors, k or platform out of range, or an index that cannot be read.
             IndexMismatchError: other experts have rebuilt the index since it was opened.
         """
+
+    def scores(
+        self, vectors: FloatArray, *, platform: Platforms = None, area: Area | None = None
+    ) -> ScoredImages:
+        """Scores every image that qualifies; arguments and errors as ``search``."""
 
 
 def build_store(

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from saywhere.area import Area
 from saywhere.errors import InputError
-from saywhere.products import Best
 from saywhere.store import (
+    Platforms,
     Row,
     StoreInfo,
     check_k,
@@ -44,20 +44,15 @@ from saywhere.store.generations import (
     read_manifest,
     storage_error,
 )
-from saywhere.types import FloatArray, Hit, Platform
+from saywhere.store.scan import Wanted, best_hits, platform_condition, score_all, select
+from saywhere.types import FloatArray, Hit, ScoredImages
 
 if TYPE_CHECKING:
     import lancedb
     import pyarrow as pa
-    from lancedb.query import LanceQueryBuilder
     from lancedb.table import Table
 
 TABLE = "images"
-HIT_COLUMNS = ("image_id", "path", "platform", "place_id", "lat", "lon")
-# Scores held at once, queries x (a batch and the best): 64 MB of float32. More queries take another
-# pass over the table.
-MAX_SCORES = 2**24
-_BATCH = 1024  # images; LanceDB takes twice as long to put larger batches together
 # Lance's file format for new tables. Later ones store vectors so that reading them all, as every
 # search does, takes three times the CPU; existing tables are read in whatever format they have.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
@@ -65,6 +60,7 @@ _STORAGE = {"new_table_data_storage_version": "2.0"}
 STORAGE_ERRORS = (RuntimeError, OSError, ValueError)
 
 Answer = TypeVar("Answer")
+Wide = NDArray[np.float64]
 
 
 class LanceStore:
@@ -110,7 +106,7 @@ class LanceStore:
         Raises:
             InputError: an index that cannot be read, or that holds what no row can be.
         """
-        found = self._read(lambda table: _select(table, _row_columns(table)).to_arrow())[1]
+        found = self._read(lambda table: select(table, _row_columns(table)).to_arrow())[1]
         return [row_from(values) for values in found.to_pylist()]
 
     def vectors(self) -> Iterator[tuple[list[str], FloatArray]]:
@@ -123,19 +119,31 @@ class LanceStore:
         """
         manifest, table = self._follow()
         try:
-            for batch in _select(table, ("image_id", VECTOR)).to_batches():
+            for batch in select(table, ("image_id", VECTOR)).to_batches():
                 flat = batch[VECTOR].flatten().to_numpy()
                 yield batch["image_id"].to_pylist(), flat.reshape(-1, manifest.dimension)
         except STORAGE_ERRORS as error:
             raise storage_error(self._folder, "read", error) from error
 
     def search(
-        self, vectors: FloatArray, k: int, *, platform: Platform | None = None
+        self,
+        vectors: FloatArray,
+        k: int,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
     ) -> list[list[Hit]]:
         check_k(k)
-        condition = _platform_condition(platform)
+        wanted = Wanted(platform_condition(platform), area)
         vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
-        return self._read(lambda table: _scan(table, vectors, k, condition))[1]
+        return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
+
+    def scores(
+        self, vectors: FloatArray, *, platform: Platforms = None, area: Area | None = None
+    ) -> ScoredImages:
+        wanted = Wanted(platform_condition(platform), area)
+        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        return self._read(lambda table: score_all(table, vectors, wanted))[1]
 
     def compact(self) -> None:
         """Joins what many ``add`` calls wrote and frees what they replaced.
@@ -249,53 +257,3 @@ def _connect(generation: Path) -> lancedb.DBConnection:
 
 def _row_columns(table: Table) -> tuple[str, ...]:
     return tuple(name for name in table.schema.names if name != VECTOR)
-
-
-def _select(table: Table, columns: tuple[str, ...]) -> LanceQueryBuilder:
-    return table.search().select(list(columns))
-
-
-def _platform_condition(platform: Platform | None) -> str | None:
-    """The only SQL there is: its one value comes out of the enum, never out of a user's text."""
-    if platform is None:
-        return None
-    try:
-        return f"platform = '{Platform(platform).value}'"
-    except ValueError as error:
-        known = ", ".join(Platform)
-        raise InputError(f"platform {platform!r}: unknown; give one of {known}") from error
-
-
-def _scan(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
-    step = max(1, MAX_SCORES // (_BATCH + k))
-    hits: list[list[Hit]] = []
-    for start in range(0, len(queries), step):
-        hits.extend(_pass(table, queries[start : start + step], k, condition))
-    return hits
-
-
-def _pass(table: Table, queries: FloatArray, k: int, condition: str | None) -> list[list[Hit]]:
-    """One pass over one version of the table; of its images only the best so far are kept."""
-    scan = _select(table, (*HIT_COLUMNS, VECTOR))
-    best = Best(queries, k)
-    images: dict[int, dict[str, Any]] = {}  # by position in the scan
-    seen = 0
-    for batch in (scan.where(condition) if condition else scan).to_batches(_BATCH):
-        vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
-        found = best.offer(vectors)
-        values = batch.select(HIT_COLUMNS).take(found - seen).to_pylist()
-        images.update(zip(found.tolist(), values, strict=True))
-        seen += len(vectors)
-    hits = []
-    for first, end in pairwise(np.searchsorted(best.rows, np.arange(len(queries) + 1))):
-        scores, positions = best.scores[first:end], best.positions[first:end].tolist()
-        hits.append(_hits([images[at] for at in positions], scores.tolist(), k))
-    return hits
-
-
-def _hits(images: list[dict[str, Any]], scores: list[float], k: int) -> list[Hit]:
-    """The k best of images that include all ties with the last; ties by image_id."""
-    found = zip(images, scores, strict=True)
-    best = sorted(found, key=lambda pair: (-pair[1], pair[0]["image_id"]))[:k]
-    hits = [Hit(rank=rank, score=score, **image) for rank, (image, score) in enumerate(best, 1)]
-    return [replace(hit, platform=Platform(hit.platform)) if hit.platform else hit for hit in hits]

@@ -1,0 +1,302 @@
+"""For people who look for something: search for images, locate a place, calibrate both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from saywhere.commands.console import (
+    PATH,
+    print_json,
+    print_table,
+    runtime_options,
+    say,
+    uri_option,
+)
+from saywhere.commands.finding import (
+    Filters,
+    Output,
+    Rewording,
+    asked_options,
+    filter_options,
+    output_options,
+    print_marks,
+    rewording_options,
+)
+from saywhere.errors import InputError
+
+if TYPE_CHECKING:
+    from saywhere.area import Circle
+    from saywhere.bundle import ExpertSet
+    from saywhere.certainty import Certainty, Kind
+    from saywhere.coordinates import Notation
+    from saywhere.hardware import Runtime
+    from saywhere.store import VectorStore
+    from saywhere.types import Embeddings, Location, ScoredImages
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first so many.")
+@click.option("--min-score", type=float, help="Leave out hits below this score.")
+@asked_options
+@rewording_options
+@filter_options
+@output_options
+def search(
+    words: tuple[str, ...],
+    count: int,
+    offset: int,
+    min_score: float | None,
+    photos: tuple[Path, ...],
+    uri: str,
+    experts: Path | None,
+    runtime: Runtime,
+    rewording: Rewording,
+    filters: Filters,
+    output: Output,
+) -> None:
+    """Find the images that WORDS describe, or that look like a photo, best first."""
+    from dataclasses import asdict
+
+    from saywhere.export import hit_marks
+    from saywhere.report import hits_table
+    from saywhere.search import Page, fused
+    from saywhere.search import search as find
+
+    text = " ".join(words).strip()
+    _check_asked([text] if words else [], photos)
+    page, area = Page(offset, min_score), filters.area()
+    store, loaded = _open(uri, experts)
+    asked, kinds = _embed(rewording.of(loaded), [text] if words else [], photos, runtime)
+    found = find(store, fused(asked), count, platform=filters.chosen(), area=area, page=page)
+    hits = found[0]
+    certainty = _certainty(uri, loaded, store)
+    calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
+    if output.form == "json":
+        print_json({
+            "query": text, "images": list(map(str, photos)), "index": uri,
+            "calibrated": calibrated, "hits": [asdict(hit) for hit in hits],
+        })  # fmt: skip
+    elif output.form == "table":
+        print_table(hits_table(hits, output.notation))
+    else:
+        print_marks(output, hit_marks(hits), [hit.path for hit in hits])
+
+
+@click.command()
+@click.argument("descriptions", nargs=-1)
+@click.option("-k", "count", type=click.IntRange(1, 1000), default=5, show_default=True,
+              help="Places to list.")  # fmt: skip
+@click.option("--near", metavar="LAT,LON", help="The last known position; with --within.")
+@click.option("--within", type=float, metavar="METRES",
+              help="How far off it may be, with 95 % probability.")  # fmt: skip
+@click.option("--html", "report", type=PATH, help="Write a report with a map, one file.")
+@click.option("--map", "chart", type=PATH, help="GeoTIFF to draw the report's map on.")
+@asked_options
+@rewording_options
+@filter_options
+@output_options
+def locate(
+    descriptions: tuple[str, ...],
+    count: int,
+    near: str | None,
+    within: float | None,
+    report: Path | None,
+    chart: Path | None,
+    photos: tuple[Path, ...],
+    uri: str,
+    experts: Path | None,
+    runtime: Runtime,
+    rewording: Rewording,
+    filters: Filters,
+    output: Output,
+) -> None:
+    """Find the place that all DESCRIPTIONS are of, each in quotes, and how sure that is.
+
+    Several descriptions along a flight narrow it down. Probabilities count every place of the
+    index; they are honest once `saywhere calibrate` has run on known pairs of it.
+    """
+    from saywhere.certainty import uncalibrated
+    from saywhere.export import place_marks
+    from saywhere.locate import Where
+    from saywhere.locate import locate as find
+    from saywhere.report import location_lines, places_table
+
+    _check_asked(descriptions, photos)
+    where = Where(filters.chosen(), filters.area(), _near(near, within))
+    if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
+        say(
+            f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
+        )
+    store, loaded = _open(uri, experts)
+    asked, kinds = _embed(rewording.of(loaded), descriptions, photos, runtime)
+    certainty = _certainty(uri, loaded, store) or uncalibrated(loaded)
+    images = store.scores(asked.vectors)
+    found = find(images, kinds, certainty, where, count)
+    if report is not None:
+        from saywhere.files import write_text
+        from saywhere.mapreport import map_report
+
+        write_text(report, map_report(found, descriptions, photos, images, chart))
+        say(f"report written to {report}")
+    if output.form == "json":
+        print_json(_location_json(found, descriptions, photos, uri, output.notation))
+    elif output.form == "table":
+        print_table(places_table(found, output.notation))
+        for line in location_lines(found):
+            say(line)
+    else:
+        paths = [hit.path for place in found.places for hit in place.evidence]
+        print_marks(output, place_marks(found), paths)
+        for line in location_lines(found):
+            say(line)
+
+
+@click.command()
+@click.argument("pairs", type=PATH)
+@click.option("--none-share", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              default=0.1, show_default=True,
+              help="How often what is described is expected not to be in the index.")  # fmt: skip
+@click.option("--within", type=click.FloatRange(0, min_open=True), default=100, show_default=True,
+              metavar="METRES", help="How near a place must be to be the right one.")  # fmt: skip
+@uri_option
+@click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@runtime_options
+def calibrate(
+    pairs: Path,
+    none_share: float,
+    within: float,
+    uri: str,
+    experts: Path | None,
+    as_json: bool,
+    runtime: Runtime,
+) -> None:
+    """Fit how sure answers are, on the known PAIRS of an index.
+
+    PAIRS is a CSV file with a column `query` (words) or `image` (the path of a photo that is not in
+    the index, relative to the file), the columns `lat` and `lon` of what is described, and maybe
+    `metres`, how near a place must be to be the right one. Hundreds of pairs serve best.
+    """
+    from dataclasses import replace
+
+    from saywhere.calibrate import calibrate_pairs
+    from saywhere.certainty import binding, save_certainty, uncalibrated
+    from saywhere.pair_table import Pairing
+    from saywhere.pairs import read_pairs
+
+    known = read_pairs(pairs, within)
+    store, loaded = _open(uri, experts)
+    words = [pair.query for pair in known if pair.query is not None]
+    photos = [pair.image for pair in known if pair.image is not None]
+    asked, _ = _embed(loaded, words, photos, runtime)
+    # Embedded words first: pairs take the same order.
+    ordered = [pair for pair in known if pair.query is not None]
+    ordered += [pair for pair in known if pair.image is not None]
+    images = store.scores(asked.vectors)
+    _refuse_own(photos, images)
+    start = replace(uncalibrated(loaded), none_share=none_share)
+    fitted = calibrate_pairs(Pairing.of(ordered), images, start)
+    path = save_certainty(uri, fitted.certainty, binding(loaded, store.info()), fitted.report)
+    if as_json:
+        print_json({"index": uri, "calibration": str(path), **fitted.report})
+    else:
+        for line in fitted.lines():
+            click.echo(line)
+    say(f"written to {path}")
+
+
+def _refuse_own(photos: Sequence[Path], images: ScoredImages) -> None:
+    """A photo finds itself with a certainty that no other photo will ever have."""
+    indexed = set(images.paths)
+    own = [photo for photo in photos if str(photo.resolve()) in indexed]
+    if own:
+        raise InputError(
+            f"{own[0]}: and {len(own) - 1} more photos are in the index and would find themselves; "
+            "calibrate with photos that aren't"
+        )
+
+
+def _open(uri: str, experts: Path | None) -> tuple[VectorStore, ExpertSet]:
+    from saywhere.bundle import load_experts
+    from saywhere.store import open_store, require_experts
+
+    store = open_store(uri)
+    loaded = load_experts(experts or Path(store.info().experts))
+    require_experts(store.info(), loaded.hash)
+    return store, loaded
+
+
+def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
+    """Refuse an empty question before anything is loaded."""
+    if not all(text.strip() for text in texts):
+        raise InputError("the description is empty; say what you see, in quotes")
+    if not texts and not photos:
+        raise InputError("nothing to look for: say what you see, in quotes, or give --image PHOTO")
+
+
+def _embed(
+    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], runtime: Runtime
+) -> tuple[Embeddings, tuple[Kind, ...]]:
+    """(q, d) queries, words first, and what each is."""
+    import numpy as np
+
+    from saywhere.embed import embed_image_queries, embed_queries
+    from saywhere.types import Embeddings, Query
+
+    parts = []
+    if texts:
+        queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
+        parts.append(embed_queries(experts, queries, runtime=runtime))
+    if photos:
+        parts.append(embed_image_queries(experts, photos, runtime=runtime))
+    ids = tuple(name for part in parts for name in part.ids)
+    vectors = np.concatenate([part.vectors for part in parts])
+    words: list[Kind] = ["words"] * len(texts)
+    seen: list[Kind] = ["image"] * len(photos)
+    return Embeddings(ids, vectors, experts.hash), (*words, *seen)
+
+
+def _certainty(uri: str, experts: ExpertSet, store: VectorStore) -> Certainty | None:
+    from saywhere.certainty import binding, load_certainty
+
+    return load_certainty(uri, binding(experts, store.info()))
+
+
+def _near(near: str | None, within: float | None) -> Circle | None:
+    from saywhere.area import Circle
+    from saywhere.coordinates import parse_position
+
+    if near is None and within is None:
+        return None
+    if near is None or within is None:
+        raise InputError("--near LAT,LON and --within METRES belong together; give both")
+    return Circle(*parse_position(near), within)
+
+
+def _location_json(
+    found: Location,
+    descriptions: Sequence[str],
+    photos: Sequence[Path],
+    uri: str,
+    notation: Notation,
+) -> dict[str, object]:
+    from dataclasses import asdict
+
+    from saywhere.coordinates import format_position
+
+    value = asdict(found)
+    for place in value["places"]:
+        place["position"] = format_position(place["lat"], place["lon"], notation)
+    return {
+        "descriptions": list(descriptions),
+        "images": list(map(str, photos)),
+        "index": uri,
+        "uncalibrated": not found.calibrated,
+        **value,
+    }

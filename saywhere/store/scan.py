@@ -1,0 +1,135 @@
+"""One pass over a LanceDB table: the best images of many queries, or all images with their scores.
+
+Exact to the last tie, with no index to train and no candidates to guess. Which images qualify is an
+SQL condition made of enum values only, and an area that is checked in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saywhere.area import Area
+from saywhere.errors import InputError
+from saywhere.products import Best, exact_scores
+from saywhere.store import Platforms
+from saywhere.store.columns import VECTOR
+from saywhere.types import FloatArray, Hit, Platform, ScoredImages
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb.query import LanceQueryBuilder
+    from lancedb.table import Table
+
+Wide = NDArray[np.float64]
+
+HIT_COLUMNS = ("image_id", "path", "platform", "place_id", "lat", "lon")
+# Scores held at once, queries x (a batch and the best): 64 MB of float32. More queries take another
+# pass over the table.
+MAX_SCORES = 2**24
+_BATCH = 1024  # images; LanceDB takes twice as long to put larger batches together
+
+
+def select(table: Table, columns: tuple[str, ...]) -> LanceQueryBuilder:
+    return table.search().select(list(columns))
+
+
+def platform_condition(platform: Platforms) -> str | None:
+    """The only SQL there is: its values come out of the enum, never out of a user's text."""
+    if platform is None:
+        return None
+    try:
+        chosen = [platform] if isinstance(platform, str) else platform
+        values = sorted({Platform(one).value for one in chosen})
+    except ValueError as error:
+        known = ", ".join(Platform)
+        raise InputError(f"platform {platform!r}: unknown; give one of {known}") from error
+    if not values:
+        raise InputError("no platform: nothing can be found; give one, or None for all")
+    return " OR ".join(f"platform = '{value}'" for value in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which images of a table qualify: an SQL condition, and an area checked in NumPy."""
+
+    condition: str | None
+    area: Area | None
+
+    def batches(self, table: Table, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        scan = select(table, columns)
+        scan = scan.where(self.condition) if self.condition else scan
+        for batch in scan.to_batches(_BATCH):
+            if self.area is None:
+                yield batch
+            else:
+                import pyarrow as pa
+
+                yield batch.filter(pa.array(self.area.contains(*_positions(batch))))
+
+
+def _positions(columns: pa.RecordBatch | pa.Table) -> tuple[Wide, Wide]:
+    """(lat, lon) of n images, (n,) float64 each; NaN where they have none."""
+    lat, lon = (columns[name].to_numpy(zero_copy_only=False) for name in ("lat", "lon"))
+    return np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+
+
+def score_all(table: Table, queries: FloatArray, wanted: Wanted) -> ScoredImages:
+    scores, kept = [np.empty((len(queries), 0), np.float32)], []
+    for batch in wanted.batches(table, (*HIT_COLUMNS, VECTOR)):
+        vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
+        scores.append(exact_scores(queries, vectors))
+        kept += batch.select(HIT_COLUMNS).to_pylist()
+    order = sorted(range(len(kept)), key=lambda at: str(kept[at]["image_id"]))
+    rows = [kept[at] for at in order]
+    positions = ([np.nan if row[name] is None else row[name] for row in rows]
+                 for name in ("lat", "lon"))  # fmt: skip
+    lat, lon = (np.asarray(column, np.float64) for column in positions)
+    return ScoredImages(
+        image_ids=tuple(row["image_id"] for row in rows),
+        paths=tuple(row["path"] for row in rows),
+        platforms=tuple(Platform(row["platform"]) if row["platform"] else None for row in rows),
+        place_ids=tuple(row["place_id"] for row in rows),
+        lat=lat,
+        lon=lon,
+        scores=np.concatenate(scores, 1)[:, order],
+    )
+
+
+def best_hits(table: Table, queries: FloatArray, k: int, wanted: Wanted) -> list[list[Hit]]:
+    step = max(1, MAX_SCORES // (_BATCH + k))
+    hits: list[list[Hit]] = []
+    for start in range(0, len(queries), step):
+        hits.extend(_pass(table, queries[start : start + step], k, wanted))
+    return hits
+
+
+def _pass(table: Table, queries: FloatArray, k: int, wanted: Wanted) -> list[list[Hit]]:
+    """One pass over one version of the table; of its images only the best so far are kept."""
+    best = Best(queries, k)
+    images: dict[int, dict[str, Any]] = {}  # by position in the scan
+    seen = 0
+    for batch in wanted.batches(table, (*HIT_COLUMNS, VECTOR)):
+        vectors = batch[VECTOR].flatten().to_numpy().reshape(-1, queries.shape[1])
+        found = best.offer(vectors)
+        values = batch.select(HIT_COLUMNS).take(found - seen).to_pylist()
+        images.update(zip(found.tolist(), values, strict=True))
+        seen += len(vectors)
+    hits = []
+    for first, end in pairwise(np.searchsorted(best.rows, np.arange(len(queries) + 1))):
+        scores, positions = best.scores[first:end], best.positions[first:end].tolist()
+        hits.append(_hits([images[at] for at in positions], scores.tolist(), k))
+    return hits
+
+
+def _hits(images: list[dict[str, Any]], scores: list[float], k: int) -> list[Hit]:
+    """The k best of images that include all ties with the last; ties by image_id."""
+    found = zip(images, scores, strict=True)
+    best = sorted(found, key=lambda pair: (-pair[1], pair[0]["image_id"]))[:k]
+    hits = [Hit(rank=rank, score=score, **image) for rank, (image, score) in enumerate(best, 1)]
+    return [replace(hit, platform=Platform(hit.platform)) if hit.platform else hit for hit in hits]
