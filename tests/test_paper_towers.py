@@ -401,7 +401,7 @@ def test_available_memory_is_the_containers_if_less(
 def test_weights_that_are_not_there_name_the_command_that_fetches_them(preset: str) -> None:
     config = load_config(preset).towers
     line = refused(lambda: load_image_module(config.image))
-    assert f"hf download timm/{config.image.name} --include 'config.json'" in line
+    assert f"hf download timm/{config.image.name} config.json model.safetensors" in line
     line = refused(lambda: load_text_module(config.text))
     assert "hf download BAAI/bge-m3 config.json tokenizer.json" in line
     assert "pytorch_model.bin --local-dir bge-m3" in line

@@ -515,11 +515,12 @@ import onnx
 from test_towers import tiny_graph
 from saywhere.config import ImageTowerConfig
 from saywhere.towers import export
+from saywhere.towers.checkpoint import LoadReport
 model = tiny_graph()
 if sys.argv[2] == "die":
     onnx.checker.check_model = lambda path: os.kill(os.getpid(), signal.SIGKILL)
 for turn in range(int(sys.argv[3])):
-    export._save(ImageTowerConfig(), model, {"turn": turn}, "h")
+    export._save(ImageTowerConfig(), model, {"turn": turn}, LoadReport("tiny", "h"))
 """
 
 
@@ -554,3 +555,10 @@ def test_two_exports_of_one_tower_at_once(empty_cache: Path) -> None:
     assert [process.returncode for process in exports] == [0, 0]
     assert looked > 3
     assert list((empty_cache / "towers").iterdir()) == [find_tower(ImageTowerConfig(), None)]
+
+
+def test_towers_from_before_there_were_precisions_keep_their_names() -> None:
+    """Experts that were trained then carry these files; another name would train them anew."""
+    assert cache.spec_key(ImageTowerConfig()) == "fdd9e2ee8db62177"
+    assert cache.spec_key(TextTowerConfig()) == "4cf9c8d1e4d58d97"
+    assert cache.spec_key(TextTowerConfig(precision="int8")) != "4cf9c8d1e4d58d97"

@@ -7,8 +7,8 @@ from pathlib import Path
 from saywhere.errors import TowerError
 
 _BYTES = 4  # towers are loaded as float32
-# Peak over the weights' own size. Measured, see docs/paper.md: the module and the state dict it is
-# filled from; for an export also the traced graph, its bytes, and ONNX Runtime's copies.
+# Peak over the weights' own size, from the measured ones of docs/paper.md: the module and the state
+# dict it is filled from; for an export also the traced graph, its bytes, and ONNX Runtime's copies.
 LOADING = 2.0
 EXPORTING = 5.0
 _CGROUP = Path("/sys/fs/cgroup")

@@ -18,6 +18,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
 # In the order they are looked for: timm and transformers, their shards, OpenCLIP.
 _NAMES = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors")
+TIMM_FILES = ("config.json", "model.safetensors")  # of timm's own repositories
 IMAGE_FILES = ("config.json", *_NAMES)
 TEXT_FILES = (
     "config.json",
@@ -96,7 +97,8 @@ def fetch_hint(repo: str, patterns: Sequence[str]) -> str:
             f"{convert_hint(Path(folder) / 'pytorch_model.bin')}; "
             f"then set towers.text.name={folder}"
         )
-    wanted = " ".join(f"--include '{name}'" for name in patterns)
+    globs = any("*" in name for name in patterns)
+    wanted = " ".join(f"--include '{name}'" if globs else name for name in patterns)
     return f"check the name, then fetch them: hf download {repo} {wanted}"
 
 

@@ -16,6 +16,7 @@ from saywhere.towers.filling import fill_in_order, fill_timm, fill_transformers
 from saywhere.towers.sources import (
     IMAGE_FILES,
     TEXT_FILES,
+    TIMM_FILES,
     files_in,
     hub_folder,
     weight_files,
@@ -103,7 +104,7 @@ def _image_files(config: ImageTowerConfig, timm: ModuleType) -> tuple[Path, ...]
             f"timm names no hub repository for {config.name!r}; "
             "set towers.image.weights to a .safetensors file"
         )
-    return weight_files(known.hf_hub_id, IMAGE_FILES)
+    return weight_files(known.hf_hub_id, TIMM_FILES)
 
 
 def _text_source(config: TextTowerConfig) -> tuple[Path, tuple[Path, ...]]:
