@@ -10,6 +10,7 @@ result itself, memory holds a few images and one batch, however many images ther
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ _Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
 
 _BATCH_PIXELS = 16 * 224 * 224
 _DECODED_AHEAD = 3
+_WAIT_S = 60.0  # for others who write into the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ class _Cache:
     def __init__(self, connection: sqlite3.Connection, dimension: int) -> None:
         self._connection = connection
         self._dimension = dimension
-        connection.execute("PRAGMA journal_mode=WAL")
+        _turn_log_on(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID"
@@ -239,6 +241,20 @@ class _Cache:
         )
 
 
+def _turn_log_on(connection: sqlite3.Connection) -> None:
+    """Tried again by ourselves: where another does the same, SQLite fails without waiting."""
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(keys), 500):
         yield keys[start : start + 500]
@@ -249,7 +265,7 @@ def _open_cache(fingerprint: str, dimension: int) -> Iterator[_Cache]:
     path = cache_folder() / "features" / f"{fingerprint}.sqlite"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
+        connection = sqlite3.connect(path, timeout=_WAIT_S)
     except (OSError, sqlite3.Error) as error:
         raise SaywhereError(
             f"{path}: the feature cache cannot be opened ({error}); set SAYWHERE_CACHE to a "
