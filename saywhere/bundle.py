@@ -21,6 +21,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from saywhere.classify import PlatformClassifier, classifier_from_arrays
 from saywhere.config import Config, FusionMode, dump_config, load_config
 from saywhere.errors import ConfigError, ExpertError, InputError
@@ -200,8 +203,8 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None
     from safetensors.numpy import save  # not save_file: its error of a full disk is no OSError
 
     for expert in experts.experts:
-        (folder / expert_file(expert.name)).write_bytes(save(expert.arrays()))
-    (folder / PLATFORMS_FILE).write_bytes(save(_classifier_arrays(experts)))
+        (folder / expert_file(expert.name)).write_bytes(save(_narrow(expert.arrays())))
+    (folder / PLATFORMS_FILE).write_bytes(save(_narrow(_classifier_arrays(experts))))
     (folder / CONFIG_FILE).write_text(dump_config(experts.config), "utf-8")
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
     (folder / TOWERS_FOLDER).mkdir()
@@ -264,9 +267,21 @@ def _parse(path: Path, content: bytes) -> dict[str, FloatArray]:
     from safetensors.numpy import load
 
     try:
-        return dict(load(content))
+        # Half precision is for the disk; everything computes in float32.
+        stored = load(content).items()
+        return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in stored}
     except (SafetensorError, ValueError, KeyError) as error:
         raise ExpertError(f"{path}: holds no arrays ({error}); train anew") from None
+
+
+def _narrow(arrays: Mapping[str, FloatArray]) -> dict[str, NDArray[Any]]:
+    """Arrays that float16 holds without loss (see ``halving``) as float16, others as they are."""
+    out: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        out[name] = half if np.array_equal(half.astype(np.float32), array) else array
+    return out
 
 
 def _classifier_arrays(experts: ExpertSet) -> dict[str, FloatArray]:

@@ -26,6 +26,7 @@ MANIFEST_FILE = "experts.json"
 CONFIG_FILE = "config.toml"
 PLATFORMS_FILE = "platforms.safetensors"
 TOWERS_FOLDER = "towers"
+SHIPPED = Path(__file__).parent / "shipped"  # experts that come with the package, without towers
 BY_NAME: Mapping[str, Platform | None] = {**{p.value: p for p in PLATFORMS}, "generalist": None}
 
 

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from saywhere.bundle import ExpertSet, check_target, load_experts, save_experts
 from saywhere.errors import ExpertError, InputError, TowerError
 from saywhere.files import atomic_path
+from saywhere.halving import halved
 from saywhere.manifest import (
     BY_NAME,
     CONFIG_FILE,
@@ -76,8 +77,15 @@ def check_whole(folder: Path) -> tuple[ExpertSet, Mapping[str, tuple[Path, OnnxF
     return experts, towers
 
 
-def export_folder(source: Path, out: Path, *, overwrite: bool = False) -> Path:
+def export_folder(
+    source: Path, out: Path, *, overwrite: bool = False, half: bool = False, towers: bool = True
+) -> Path:
     """Copy the experts of ``source`` to ``out``, whole or not at all, sharing no byte with it.
+
+    Args:
+        half: round trained numbers to half precision, see ``halving``.
+        towers: carry the towers along; without them they must be found, or made, where the experts
+            are used.
 
     Returns:
         ``out``.
@@ -87,12 +95,13 @@ def export_folder(source: Path, out: Path, *, overwrite: bool = False) -> Path:
         InputError: as ``bundle.save_experts``.
     """
     check_target(out, overwrite=overwrite)
-    experts, towers = check_whole(source)
+    experts, found = check_whole(source)
+    experts = halved(experts) if half else experts
     with _folder_beside(out) as temporary:
         # Copied first: what ``save_experts`` links to is then nobody else's.
         copies = {
             side: Path(shutil.copyfile(path, temporary / path.name))
-            for side, (path, _) in towers.items()
+            for side, (path, _) in (found if towers else {}).items()
         }
         return save_experts(experts, out, copies, overwrite=overwrite)
 

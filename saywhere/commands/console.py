@@ -35,11 +35,32 @@ def experts_option(verb: Verb) -> Verb:
     return click.option(
         "--experts",
         type=PATH,
-        default=Path("experts"),
         envvar="SAYWHERE_EXPERTS",
-        show_default=True,
-        help="Folder of trained experts.",
+        callback=_experts_or_default,
+        help="Folder of trained experts. Default: experts, else those that come with saywhere.",
     )(verb)
+
+
+def experts_argument(verb: Verb) -> Verb:
+    """``FOLDER``, with the defaults of ``--experts``."""
+    return click.argument(
+        "folder", type=PATH, required=False, envvar="SAYWHERE_EXPERTS", callback=_experts_or_default
+    )(verb)
+
+
+def _experts_or_default(
+    _ctx: click.Context, _parameter: click.Parameter, value: Path | None
+) -> Path:
+    """What was given, else ``experts`` where ``train`` wrote it, else the shipped ones."""
+    from saywhere.manifest import MANIFEST_FILE, SHIPPED
+
+    if value is not None:
+        return value
+    trained = Path("experts")
+    if (trained / MANIFEST_FILE).is_file() or not (SHIPPED / MANIFEST_FILE).is_file():
+        return trained
+    say("experts: the small ones that come with saywhere; --experts FOLDER for your own")
+    return SHIPPED
 
 
 def runtime_options(verb: Callable[..., None]) -> Callable[..., None]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from saywhere.commands.console import PATH, json_option, print_json, say
+from saywhere.commands.console import PATH, experts_argument, json_option, print_json, say
+from saywhere.errors import InputError
 
 
 @click.group()
@@ -15,7 +16,7 @@ def expert() -> None:
 
 
 @expert.command("show")
-@click.argument("folder", type=PATH, default=Path("experts"), envvar="SAYWHERE_EXPERTS")
+@experts_argument
 @json_option
 def expert_show(folder: Path, as_json: bool) -> None:
     """Check every hash of the experts in FOLDER and print what they are made of.
@@ -33,8 +34,12 @@ def expert_show(folder: Path, as_json: bool) -> None:
 @click.argument("folder", type=PATH)
 @click.argument("out", type=PATH)
 @click.option("--zip", "as_zip", is_flag=True, help="One archive; so does a name in .zip.")
+@click.option("--half", is_flag=True, help="Round heads to half precision: half their size.")
+@click.option("--no-towers", is_flag=True, help="Leave the towers out, where they are at hand.")
 @click.option("--overwrite", is_flag=True, help="Replace experts or an archive at OUT.")
-def expert_export(folder: Path, out: Path, as_zip: bool, overwrite: bool) -> None:
+def expert_export(
+    folder: Path, out: Path, as_zip: bool, half: bool, no_towers: bool, overwrite: bool
+) -> None:
     """Copy the experts of FOLDER to OUT, with all that a search on another machine needs.
 
     Heads, fusion, configuration, hashes, and the towers as ONNX files that carry their tokenizer:
@@ -43,13 +48,16 @@ def expert_export(folder: Path, out: Path, as_zip: bool, overwrite: bool) -> Non
     from saywhere.portable import export_archive, export_folder
 
     if as_zip or out.suffix == ".zip":
+        if half or no_towers:
+            raise InputError(f"{out}: --half and --no-towers go with a folder; give one as OUT")
         export_archive(folder, out, overwrite=overwrite)
         size = out.stat().st_size
         say(f"{out}: {size / 1e6:.1f} MB; unpack it with: saywhere expert import {out} experts")
     else:
-        export_folder(folder, out, overwrite=overwrite)
+        export_folder(folder, out, overwrite=overwrite, half=half, towers=not no_towers)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-        say(f"{out}: {size / 1e6:.1f} MB; needs nothing else on another machine")
+        needs = "the small towers of saywhere[train]" if no_towers else "nothing else"
+        say(f"{out}: {size / 1e6:.1f} MB; needs {needs} on another machine")
     click.echo(out)
 
 
