@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from saywhere.classify import PlatformClassifier, classifier_from_arrays
 from saywhere.config import Config, FusionMode, dump_config, load_config
 from saywhere.errors import ConfigError, ExpertError, InputError
 from saywhere.expert import Expert, expert_from_arrays
-from saywhere.files import hash_bytes, hash_file
+from saywhere.files import exchange, hash_bytes, hash_file, temporary_folder
 from saywhere.fusion import Calibration, neutral
 from saywhere.manifest import (
     BY_NAME,
@@ -118,14 +117,9 @@ def save_experts(
     check_target(folder, overwrite=overwrite)
     target = folder.resolve()  # a link is followed, not replaced
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere."))
-        try:
-            temporary.chmod(0o755)  # mkdtemp makes folders private; artefacts are for the team
+        with temporary_folder(target.parent) as temporary:
             _write(experts, temporary, towers)
             _swap(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}); "
@@ -198,11 +192,11 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None:
     """All files into a folder of our own; the manifest last."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save  # not save_file: its error of a full disk is no OSError
 
     for expert in experts.experts:
-        save_file(expert.arrays(), folder / expert_file(expert.name))
-    save_file(_classifier_arrays(experts), folder / PLATFORMS_FILE)
+        (folder / expert_file(expert.name)).write_bytes(save(expert.arrays()))
+    (folder / PLATFORMS_FILE).write_bytes(save(_classifier_arrays(experts)))
     (folder / CONFIG_FILE).write_text(dump_config(experts.config), "utf-8")
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
     (folder / TOWERS_FOLDER).mkdir()
@@ -222,11 +216,17 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Put ``temporary`` in the place of ``target``; if that fails, the old folder is put back."""
+    """Put ``temporary`` in the place of ``target``; if that fails, the old folder is put back.
+
+    Where the file system cannot swap in one step, a kill between two renames leaves no experts at
+    ``target``, and the old ones beside it in a folder called ``.saywhere.….old``.
+    """
     if not target.exists():
         temporary.replace(target)
         return
-    retired = Path(tempfile.mkdtemp(dir=target.parent, prefix=".saywhere.old."))
+    if exchange(temporary, target):
+        return
+    retired = temporary.with_suffix(".old")
     target.replace(retired)
     try:
         temporary.replace(target)

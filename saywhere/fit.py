@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy as np
 import saywhere
 from saywhere.batches import TrainingSet
 from saywhere.bundle import ExpertSet
+from saywhere.checkpoints import Training, WorkFolder
 from saywhere.classify import fit_classifier
 from saywhere.config import Config, FusionMode
 from saywhere.embed import query_prior
@@ -29,9 +31,9 @@ from saywhere.expert import Expert
 from saywhere.features import Progress
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
 from saywhere.towers import ImageTower, TextTower
-from saywhere.train import Log, train_layout
+from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
-from saywhere.types import Dataset, FloatArray, IntArray
+from saywhere.types import Dataset, FloatArray, IntArray, Log
 
 MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
 # Inverse regularisation of the platform classifiers: the least log-loss on fitting places wins.
@@ -46,21 +48,34 @@ class _Strengths:
     words: float = 1e-2
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every part of one training shares."""
+
+    data: PreparedData
+    config: Config
+    towers: tuple[ImageTower, TextTower]
+    training: Training | None
+    log: Log
+
+
 def train_experts(
     dataset: Dataset,
     config: Config,
     towers: tuple[ImageTower, TextTower],
     log: Log,
     progress: Progress | None = None,
+    work: WorkFolder | None = None,
 ) -> ExpertSet:
     """Train experts on a captioned dataset and fit their fusion.
 
     Args:
         towers: the image and the text tower of ``config``.
         log: called with one line a step.
+        work: where checkpoints are kept, and where a killed training is taken up; None: nowhere.
 
     Raises:
-        InputError: nothing to train on, or too few places to fit on.
+        InputError: nothing to train on, too few places to fit on, or a full disk.
         ImageError: an image that cannot be decoded.
     """
     started = time.perf_counter()
@@ -69,19 +84,22 @@ def train_experts(
     fitting = fitting_items(data, config)
     learning = np.setdiff1d(np.arange(len(data.train)), fitting)
     _check_split(dataset, learning)
+    key = training_key(data.train, data.place_ids, config, [tower.fingerprint for tower in towers])
+    job = _Job(data, config, towers, work.training(key) if work else None, log)
     strengths = _choose_strengths(data, learning, fitting) if len(fitting) else _Strengths()
-    experts = _assemble(data, learning, config, towers, strengths, log)
+    experts = _assemble(job, "fit", learning, strengths)
     if len(fitting):
         places = len({data.place_ids[index] for index in fitting})
         log(f"fusion: fitted on {len(fitting)} images of {places} places kept apart")
         experts = replace(experts, calibrations=fit_fusion(experts, data, fitting))
         if config.train.refit:
             log("refit: training again with every place")
-            everything = np.arange(len(data.train))
-            full = _assemble(data, everything, config, towers, strengths, log)
+            full = _assemble(job, "refit", np.arange(len(data.train)), strengths)
             experts = replace(full, calibrations=experts.calibrations)
     elapsed = time.perf_counter() - started
-    return replace(experts, provenance=_provenance(dataset, data, fitting, config, elapsed))
+    made = _provenance(dataset, data, fitting, config, elapsed)
+    resumed = job.training.resumed if job.training else 0
+    return replace(experts, provenance={**made, "training": key, "resumed_members": resumed})
 
 
 def fitting_items(data: PreparedData, config: Config) -> IntArray:
@@ -165,24 +183,22 @@ def _text_owner(data: TrainingSet) -> IntArray:
     return np.repeat(np.arange(len(data)), np.diff(data.text_start))
 
 
-def _assemble(
-    data: PreparedData,
-    items: IntArray,
-    config: Config,
-    towers: tuple[ImageTower, TextTower],
-    strengths: _Strengths,
-    log: Log,
-) -> ExpertSet:
-    """Experts and platform classifiers from ``items``; nothing fitted yet."""
-    experts = train_layout(data.train.take(items), config, log)
-    (images, codes), (texts, text_codes) = _platform_samples(data, items)
+def _assemble(job: _Job, part: str, items: IntArray, strengths: _Strengths) -> ExpertSet:
+    """Experts and platform classifiers from ``items``; nothing fitted yet.
+
+    Args:
+        part: of the training, by which its checkpoints are told from another part's.
+    """
+    find = partial(job.training.member, part) if job.training else None
+    experts = train_layout(job.data.train.take(items), job.config, job.log, find)
+    (images, codes), (texts, text_codes) = _platform_samples(job.data, items)
     return ExpertSet(
-        config=config,
+        config=job.config,
         experts=experts,
         calibrations={},
         image_classifier=fit_classifier(images, codes, c=strengths.image),
         word_classifier=fit_classifier(texts, text_codes, c=strengths.words),
-        towers={"image": towers[0].fingerprint, "text": towers[1].fingerprint},
+        towers={"image": job.towers[0].fingerprint, "text": job.towers[1].fingerprint},
     )
 
 

@@ -23,13 +23,13 @@ class Dropout(nn.Module):
     def __init__(self, share: float, generator: np.random.Generator) -> None:
         super().__init__()
         self.share = share
-        self._generator = generator
+        self.generator = generator
 
     def forward(self, values: Tensor) -> Tensor:
         """Zeros a share of ``values`` in training and scales up the rest; else changes nothing."""
         if not self.training or not self.share:
             return values
-        kept = self._generator.random(tuple(values.shape), dtype=np.float32) >= self.share
+        kept = self.generator.random(tuple(values.shape), dtype=np.float32) >= self.share
         return values * torch.from_numpy(kept.astype(np.float32) / np.float32(1 - self.share))
 
 
@@ -90,6 +90,11 @@ class MemberModule(nn.Module):
     def scale(self) -> Tensor:
         """Exponentiated logit scale, scalar."""
         return self.logit_scale.exp()
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """Of the dropout masks; all layers draw from this one."""
+        return self.image.input_dropout.generator
 
     @torch.no_grad()
     def clamp_scale(self) -> None:

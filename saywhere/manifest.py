@@ -106,6 +106,14 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def training_of(folder: Path) -> str:
+    """Key of the training that made these experts; "" where none are, or they do not say."""
+    try:
+        return str(read_manifest(folder).provenance.get("training", ""))
+    except ExpertError:
+        return ""
+
+
 def tower_files(folder: Path) -> dict[str, TowerFile]:
     """Size and hash of every file in the towers folder of ``folder``, by name."""
     return {

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from saywhere.data.folder import IMAGE_SUFFIXES
 from saywhere.data.source import is_file
 from saywhere.errors import DatasetError, InputError
-from saywhere.files import write_bytes
+from saywhere.files import atomic_path
 
 MEMBER = "submission.txt"
 MAX_BYTES = 64 * 2**20
@@ -99,13 +99,9 @@ def write_submission(
         raise DatasetError(path, problems)
     text = "".join(f"{query_id} {' '.join(images)}\n" for query_id, images in rows.items())
     zipped = path.with_suffix(".zip")
-    try:
-        write_bytes(path, text.encode())
-        write_bytes(zipped, _zip(text.encode()))
-    except OSError as error:  # a full disk, which write_bytes lets through
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose another folder"
-        ) from error
+    with atomic_path(zipped) as zip_file, atomic_path(path) as text_file:
+        text_file.write_bytes(text.encode())
+        zip_file.write_bytes(_zip(text.encode()))
     return zipped
 
 

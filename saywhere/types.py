@@ -6,6 +6,7 @@ order can never be mistaken; where a pair is needed it is written (lat, lon).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Log = Callable[[str], None]  # takes one line, a remark on what is being done
 
 
 class Platform(StrEnum):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saywhere import train
+from saywhere import stages
 from saywhere.batches import Batch, TrainingSet
 from saywhere.config import Config, load_config
 from saywhere.errors import ConfigError, InputError
@@ -24,6 +24,7 @@ from saywhere.expert import Expert
 from saywhere.heads import create_member
 from saywhere.losses import info_nce
 from saywhere.mining import NONE, mine_hard_negatives
+from saywhere.optimiser import Optimiser
 from saywhere.train import member_seed, train_layout
 from saywhere.types import PLATFORMS, IntArray, Platform
 
@@ -205,7 +206,7 @@ def test_stage_two_mines_first_and_then_every_so_often(monkeypatch: pytest.Monke
         assert kwargs == {"relative_margin": 0.1}
         return mined[-1]
 
-    monkeypatch.setattr(train, "mine_hard_negatives", spy)
+    monkeypatch.setattr(stages, "mine_hard_negatives", spy)
     data = planted(60, 0, platforms=1, images_a_place=3)
     for refresh, epochs, expected in ((2, 5, 3), (0, 5, 1), (5, 5, 1), (5, 0, 0)):
         mined.clear()
@@ -230,7 +231,7 @@ def test_mined_images_in_the_denominator_are_masked_like_the_batch(
     codes[data.text_start[40]] = codes[data.text_start[7]]  # two places, one caption
     data = replace(data, text_codes=codes)
     seen: list[tuple[Batch, IntArray, Tensor]] = []
-    original, original_mask = info_nce, train._negatives
+    original, original_mask = info_nce, stages._negatives
 
     def spy_mask(tensors: Any, batch: Any, items: IntArray) -> Tensor:
         mask = original_mask(tensors, batch, items)
@@ -247,8 +248,8 @@ def test_mined_images_in_the_denominator_are_masked_like_the_batch(
             torch.testing.assert_close(extra[0].norm(dim=1), torch.ones(len(extra[0])))
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train, "_negatives", spy_mask)
-    monkeypatch.setattr(train, "info_nce", spy_loss)
+    monkeypatch.setattr(stages, "_negatives", spy_mask)
+    monkeypatch.setattr(stages, "info_nce", spy_loss)
     small = ("train.stage2.batch_size=8", "train.stage2.epochs=4", "train.stage1.epochs=1")
     train_layout(data, config(*small, "train.mining.in_denominator=true"), silent)
     assert max(extras) > 0
@@ -273,9 +274,9 @@ def test_padding_draws_no_negative() -> None:
     hard = np.full((4, 2), NONE)
     hard[1] = 3
     batch = Batch(rows, rows, rows)
-    assert train._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == [3]
+    assert stages._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == [3]
     hard[1] = 0  # in the batch anyway
-    assert train._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == []
+    assert stages._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == []
 
 
 def test_without_in_denominator_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,20 +286,20 @@ def test_without_in_denominator_nothing_is_added(monkeypatch: pytest.MonkeyPatch
         assert kwargs["extra"] is None
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(train, "info_nce", spy)
+    monkeypatch.setattr(stages, "info_nce", spy)
     train_layout(planted(30, 0), config("train.stage1.epochs=1"), silent)
 
 
 @pytest.mark.parametrize("batches", ["platform", "mixed"])
 def test_the_schedule_covers_every_step(batches: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    original = train._Optimiser.step
+    original = Optimiser.step
 
     def spy(self: Any, loss: Tensor) -> None:
         original(self, loss)
         rates.append(self._adam.param_groups[0]["lr"])
 
-    monkeypatch.setattr(train._Optimiser, "step", spy)
+    monkeypatch.setattr(Optimiser, "step", spy)
     options = ("train.layout=generalist", f"train.batches={batches}", "train.stage2.epochs=0")
     train_layout(planted(101, 0), config(*options, "train.stage1.epochs=10"), silent)
     # 34, 34 and 33 items in batches of 32: two, two, and one that takes the leftover along.
@@ -312,7 +313,7 @@ def test_the_schedule_covers_every_step(batches: str, monkeypatch: pytest.Monkey
 def test_only_weights_decay() -> None:
     data = planted(30, 0, platforms=1)
     module = create_member(data.views, data.texts, config().head, 0)
-    optimiser = train._Optimiser(module, config().train.stage1, 5)
+    optimiser = Optimiser(module, config().train.stage1, 5)
     decays = {
         id(parameter): group["weight_decay"]
         for group in optimiser._adam.param_groups

@@ -35,6 +35,15 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Over the file.")
 @click.option("--seed", type=int, help="Same as --set seed=N.")
 @click.option("--overwrite", is_flag=True, help="Replace experts that are in --out.")
+@click.option("--fresh", is_flag=True, help="Forget what killed trainings into --out left.")
+@click.option(
+    "--checkpoint-every",
+    "every",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    help="Seconds between checkpoints; 0: every epoch.",
+)
 @threads_option
 def train(
     path: Path,
@@ -44,33 +53,46 @@ def train(
     overrides: tuple[str, ...],
     seed: int | None,
     overwrite: bool,
+    fresh: bool,
+    every: float,
     threads: int,
 ) -> None:
-    """Train experts on the captioned images of PATH (a GeoText JSON file)."""
+    """Train experts on the captioned images of PATH (a GeoText JSON file).
+
+    Training that was killed goes on where it was when the same command is given again.
+    """
     from saywhere.bundle import check_target, save_experts
+    from saywhere.checkpoints import open_work
     from saywhere.config import load_config
     from saywhere.data import read
+    from saywhere.manifest import training_of
+    from saywhere.towers import image_tower, text_tower
 
     more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
     config = load_config(preset, config_path, [*overrides, *more])
-    check_target(out, overwrite=overwrite)
     dataset = read(path)
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
         raise MissingExtraError("train", "train", error.name or "torch") from None
-    from saywhere.towers import image_tower, text_tower
-
-    say("towers: loading; the first time they are exported to ONNX")
-    towers = (
-        image_tower(config.towers.image, threads=threads),
-        text_tower(config.towers.text, threads=threads),
-    )
-    with progress_bar("views") as progress:
-        experts = train_experts(dataset, config, towers, say, progress)
-    save_experts(
-        experts, out, {"image": towers[0].path, "text": towers[1].path}, overwrite=overwrite
-    )
+    with open_work(out, say, every=every) as work:
+        if fresh:
+            work.clear()
+        work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
+        check_target(out, overwrite=overwrite)
+        say("towers: loading; the first time they are exported to ONNX")
+        towers = (
+            image_tower(config.towers.image, threads=threads),
+            text_tower(config.towers.text, threads=threads),
+        )
+        with progress_bar("views") as progress:
+            experts = train_experts(dataset, config, towers, say, progress, work)
+        paths = {"image": towers[0].path, "text": towers[1].path}
+        save_experts(experts, out, paths, overwrite=overwrite)
+        work.forget(training_of(out))
+        if unfinished := work.count():
+            say(f"checkpoints of {unfinished} unfinished trainings into {out} are kept; "
+                "--fresh deletes them")  # fmt: skip
     say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
 
 

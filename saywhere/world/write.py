@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from saywhere.errors import InputError
+from saywhere.files import temporary_folder
 from saywhere.types import PLATFORMS, Platform
 from saywhere.world.georef import shot_exif, write_geotiff, write_jpeg
 from saywhere.world.layout import campus_corner, grid_columns, plan_world, tile_corner, utm_epsg
@@ -59,15 +59,10 @@ def render_world(out: Path, config: WorldConfig) -> World:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         return _existing(out, config)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        part.chmod(0o755)  # mkdtemp makes it private; a world is as public as its parent
+    with temporary_folder(out.parent) as part:
         places = plan_world(config)
         _write_all(part, config, places)
         part.replace(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return world_at(out, places)
 
 

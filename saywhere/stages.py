@@ -1,0 +1,276 @@
+"""One member in training: its stages, epoch by epoch, and where it goes on after a kill.
+
+Stage 2 is stage 1 with hard negatives, mined by the member's own heads before its first epoch and
+every so often after.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saywhere.batches import (
+    Batch,
+    TrainingSet,
+    count_batches,
+    draw_batches,
+    draw_rows,
+)
+from saywhere.checkpoints import Checkpoint, MemberCheckpoints
+from saywhere.config import Config, MiningConfig, StageConfig
+from saywhere.errors import ConfigError
+from saywhere.heads import MemberModule
+from saywhere.losses import info_nce, negative_mask
+from saywhere.mining import NONE, MiningItems, mine_hard_negatives
+from saywhere.optimiser import Optimiser
+from saywhere.types import IntArray, Log
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One member before its first step.
+
+    Attributes:
+        name: such as ``drone/1``.
+        generator: of its batches.
+        continued: from a generalist, whose weights ``module`` has.
+        checkpoints: None: it starts anew, and leaves nothing behind.
+    """
+
+    name: str
+    module: MemberModule
+    data: TrainingSet
+    config: Config
+    generator: np.random.Generator
+    continued: bool
+    checkpoints: MemberCheckpoints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensors:
+    """The training set's arrays as tensors, sharing their memory.
+
+    Attributes:
+        item_codes: (n, most texts of an item) codes of every text of an item, padded with -1.
+    """
+
+    views: torch.Tensor
+    texts: torch.Tensor
+    codes: torch.Tensor
+    item_codes: torch.Tensor
+    places: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A stage by its name in the configuration; with ``mining``, hard negatives join anchors."""
+
+    name: str
+    config: StageConfig
+    mining: MiningConfig | None = None
+
+
+@dataclass(slots=True)
+class _Position:
+    """Where a member stands in a stage; with its module and generators, all that changes."""
+
+    optimiser: Optimiser
+    epoch: int = 0
+    loss: float = math.nan
+    hard: IntArray | None = None
+
+
+def train_member(run: Run, log: Log) -> MemberModule:
+    """Both stages of one member, or what a checkpoint leaves of them.
+
+    Raises:
+        ConfigError: training diverged.
+        InputError: a checkpoint cannot be written.
+    """
+    train = run.config.train
+    first = (
+        _Stage("fine_tune", train.fine_tune) if run.continued else _Stage("stage1", train.stage1)
+    )
+    stages = [first, _Stage("stage2", train.stage2, train.mining)]
+    found = run.checkpoints.load() if run.checkpoints else None
+    if found is not None:
+        _restore(run, found)
+        log(f"resumed: {run.name} at {found.stage} epoch {found.epoch}")
+        stages = stages[[stage.name for stage in stages].index(found.stage) :]
+    tensors = _tensors(run.data)
+    for stage in stages:
+        position = _position(run, stage)
+        if found is not None and found.stage == stage.name:
+            _place(position, found)
+        _train_stage(run, tensors, stage, position, log)
+    return run.module.eval()
+
+
+def _position(run: Run, stage: _Stage) -> _Position:
+    by_platform = run.config.train.batches == "platform"
+    size = stage.config.batch_size
+    steps = stage.config.epochs * count_batches(run.data, size, by_platform=by_platform)
+    return _Position(Optimiser(run.module, stage.config, steps))
+
+
+def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position, log: Log) -> None:
+    """The epochs of one stage that are still to be done."""
+    epochs, started = stage.config.epochs, time.perf_counter()
+    if position.epoch == epochs:
+        return
+    while position.epoch < epochs:
+        _train_epoch(run, tensors, stage, position)
+        _keep(run, stage, position)
+    if not math.isfinite(position.loss):
+        raise ConfigError(
+            f"{run.name}: the loss became {position.loss}; lower "
+            f"train.{stage.name}.learning_rate ({stage.config.learning_rate})"
+        )
+    seconds = time.perf_counter() - started
+    log(f"{run.name}: {stage.name}, {epochs} epochs, loss {position.loss:.3f}, {seconds:.1f} s")
+
+
+def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position) -> None:
+    mining, epoch = stage.mining, position.epoch
+    if mining and (epoch == 0 or (mining.refresh and epoch % mining.refresh == 0)):
+        position.hard = _mine(run, mining)
+    batches = draw_batches(
+        run.data,
+        stage.config.batch_size,
+        run.generator,
+        by_platform=run.config.train.batches == "platform",
+        hard=position.hard,
+        per_anchor=mining.per_anchor if mining else 0,
+    )
+    extra = position.hard if mining and mining.in_denominator else None
+    position.loss = _pass(run, tensors, batches, position.optimiser, extra)
+    position.epoch += 1
+
+
+def _keep(run: Run, stage: _Stage, position: _Position) -> None:
+    """Write a checkpoint where one is due: at the end of a stage, or after some time."""
+    done = position.epoch == stage.config.epochs
+    if run.checkpoints is None or not math.isfinite(position.loss):
+        return
+    if done or run.checkpoints.due():
+        run.checkpoints.save(_checkpoint(run, stage, position, done=done))
+
+
+def _checkpoint(run: Run, stage: _Stage, position: _Position, *, done: bool) -> Checkpoint:
+    """All that the next epoch depends on; the next stage has its own optimiser and negatives."""
+    arrays = {f"module.{name}": t.numpy() for name, t in run.module.state_dict().items()}
+    if not done:
+        arrays |= {f"adam.{name}": array for name, array in position.optimiser.arrays().items()}
+        arrays |= {} if position.hard is None else {"hard": position.hard}
+    return Checkpoint(
+        stage=stage.name,
+        epoch=position.epoch,
+        loss=position.loss,
+        generators={name: g.bit_generator.state for name, g in _generators(run).items()},
+        arrays=arrays,
+    )
+
+
+def _restore(run: Run, found: Checkpoint) -> None:
+    state = _under("module.", found.arrays)
+    run.module.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+    for name, generator in _generators(run).items():
+        generator.bit_generator.state = found.generators[name]
+
+
+def _place(position: _Position, found: Checkpoint) -> None:
+    position.epoch, position.loss = found.epoch, found.loss
+    position.hard = found.arrays.get("hard")
+    if optimiser := _under("adam.", found.arrays):  # none where the stage is done
+        position.optimiser.restore(optimiser)
+
+
+def _generators(run: Run) -> dict[str, np.random.Generator]:
+    return {"batches": run.generator, "dropout": run.module.generator}
+
+
+def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _mine(run: Run, mining: MiningConfig) -> IntArray:
+    """Hard negatives by the current heads: first view and last text of every item."""
+    data, member = run.data, run.module.freeze()
+    texts = data.text_start[1:] - 1  # the orientation-free caption stands last
+    items = MiningItems(
+        texts=member.text(data.texts[texts]),
+        images=member.image(data.views[data.view_start[:-1]]),
+        places=data.places,
+        captions=data.text_codes[texts],
+    )
+    return mine_hard_negatives(items, mining.top_k, relative_margin=mining.relative_margin)
+
+
+def _pass(
+    run: Run,
+    tensors: _Tensors,
+    batches: Iterator[Batch],
+    optimiser: Optimiser,
+    hard: IntArray | None,
+) -> float:
+    """One pass; the mean loss of its batches. ``hard`` joins the denominators."""
+    module = run.module.train()
+    losses = []
+    for batch in batches:
+        extra = None
+        if hard is not None and len(items := _drawn_negatives(hard, batch, run.generator)):
+            rows = draw_rows(run.data.view_start, items, run.generator)
+            extra = module.image(tensors.views[rows]), _negatives(tensors, batch, items)
+        loss = info_nce(
+            module.image(tensors.views[batch.views]),
+            module.text(tensors.texts[batch.texts]),
+            module.scale,
+            _negatives(tensors, batch, batch.items),
+            extra=extra,
+            label_smoothing=optimiser.label_smoothing,
+        )
+        optimiser.step(loss)
+        losses.append(float(loss.detach()))
+    return float(np.mean(losses)) if losses else math.nan
+
+
+def _negatives(tensors: _Tensors, batch: Batch, items: IntArray) -> torch.Tensor:
+    """(batch, items) bool: of which texts of the batch these items are negatives."""
+    return negative_mask(
+        tensors.places[batch.items],
+        tensors.codes[batch.texts],
+        tensors.places[items],
+        tensors.item_codes[items],
+    )
+
+
+def _drawn_negatives(hard: IntArray, batch: Batch, generator: np.random.Generator) -> IntArray:
+    """One mined negative per anchor: distinct items, none that is in the batch anyway."""
+    own = hard[batch.items]  # (batch, k)
+    columns = generator.integers(0, own.shape[1], len(own))
+    items = own[np.arange(len(own)), columns]
+    return np.setdiff1d(items[items != NONE], batch.items)
+
+
+def _tensors(data: TrainingSet) -> _Tensors:
+    counts = np.diff(data.text_start)
+    item_codes = np.full((len(data), counts.max()), -1, np.int64)
+    item_codes[np.arange(counts.max()) < counts[:, None]] = data.text_codes
+    return _Tensors(
+        views=torch.from_numpy(data.views),
+        texts=torch.from_numpy(data.texts),
+        codes=torch.from_numpy(data.text_codes),
+        item_codes=torch.from_numpy(item_codes),
+        places=torch.from_numpy(data.places),
+    )
