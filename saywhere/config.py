@@ -13,19 +13,41 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
+from saywhere.config_stages import (
+    AdapterConfig,
+    AdaptersConfig,
+    Frozen,
+    StageConfig,
+    TuningConfig,
+)
 from saywhere.errors import ConfigError
 from saywhere.types import PLATFORMS, Platform
 from saywhere.views import FIXED_VIEWS
+
+__all__ = [
+    "PRESETS",
+    "AdapterConfig",
+    "AdaptersConfig",
+    "Config",
+    "FusionConfig",
+    "FusionMode",
+    "HeadConfig",
+    "ImageTowerConfig",
+    "MiningConfig",
+    "PriorMode",
+    "StageConfig",
+    "TextConfig",
+    "TextTowerConfig",
+    "TowersConfig",
+    "TrainConfig",
+    "TuningConfig",
+    "ViewsConfig",
+    "dump_config",
+    "load_config",
+]
 
 FusionMode = Literal["own", "mean", "weighted", "gated"]
 PriorMode = Literal["uniform", "words"]
@@ -41,13 +63,7 @@ def _text_or_none(value: object) -> object:
 _OptionalText = Annotated[str | None, BeforeValidator(_text_or_none)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
-    )
-
-
-class ImageTowerConfig(_Frozen):
+class ImageTowerConfig(Frozen):
     """A frozen image tower.
 
     Attributes:
@@ -69,7 +85,7 @@ class ImageTowerConfig(_Frozen):
     size: int = Field(224, ge=16, le=2048)
 
 
-class TextTowerConfig(_Frozen):
+class TextTowerConfig(Frozen):
     """A frozen text tower.
 
     Attributes:
@@ -87,14 +103,14 @@ class TextTowerConfig(_Frozen):
     max_tokens: int = Field(128, ge=8, le=8192)
 
 
-class TowersConfig(_Frozen):
+class TowersConfig(Frozen):
     """The two shared frozen towers."""
 
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
 
 
-class ViewsConfig(_Frozen):
+class ViewsConfig(Frozen):
     """Cached views of an image: what the frozen tower sees.
 
     Attributes:
@@ -119,7 +135,7 @@ class ViewsConfig(_Frozen):
         return names
 
 
-class TextConfig(_Frozen):
+class TextConfig(Frozen):
     """What is done to words before the text tower sees them.
 
     Attributes:
@@ -133,7 +149,7 @@ class TextConfig(_Frozen):
     clean_queries: bool = False
 
 
-class HeadConfig(_Frozen):
+class HeadConfig(Frozen):
     """Projection heads over frozen features, both towers alike.
 
     Attributes:
@@ -150,18 +166,7 @@ class HeadConfig(_Frozen):
     hidden_dropout: float = Field(0.3, ge=0, lt=1)
 
 
-class StageConfig(_Frozen):
-    """One training stage."""
-
-    epochs: int = Field(60, ge=0)
-    batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class MiningConfig(_Frozen):
+class MiningConfig(Frozen):
     """Hard negatives for stage 2.
 
     Attributes:
@@ -180,7 +185,7 @@ class MiningConfig(_Frozen):
     in_denominator: bool = False
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(Frozen):
     """How experts are trained.
 
     Attributes:
@@ -206,14 +211,14 @@ class TrainConfig(_Frozen):
     mining: MiningConfig = MiningConfig()
 
 
-class FusionConfig(_Frozen):
+class FusionConfig(Frozen):
     """How the experts' similarities become one score; see ``fusion``."""
 
     mode: FusionMode = "mean"
     prior: PriorMode = "words"
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """Everything that shapes a set of experts."""
 
     preset: str = "small"
@@ -224,10 +229,16 @@ class Config(_Frozen):
     text: TextConfig = TextConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
+    adapters: AdaptersConfig = AdaptersConfig()
+    tuning: TuningConfig = TuningConfig()
     fusion: FusionConfig = FusionConfig()
 
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {"small": {}}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "small": {},
+    # Adapters in the text tower only: the images' features stay cached, so a CPU trains it.
+    "small-lora": {"adapters": {"text": {"rank": 8}}},
+}
 
 
 def load_config(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from saywhere.adapters import Adapter
 from saywhere.bundle import ExpertSet
 from saywhere.errors import ExpertError
 from saywhere.features import (
@@ -62,34 +64,39 @@ def embed_images(
         ImageRequest(record.path, digest, views)
         for record, digest in zip(records, hashes, strict=True)
     ]
-    features = image_features(tower, requests, experts.config.towers.image.size, progress)
+    size = experts.config.towers.image.size
+    features = partial(image_features, tower, requests, size, progress)
     vectors = fold_image_features(experts, features, platform_codes(records))
     ids = tuple(record.image_id for record in records)
     return EmbeddedImages(Embeddings(ids, vectors, experts.hash), tuple(hashes))
 
 
 def fold_image_features(
-    experts: ExpertSet, features: Sequence[FloatArray], known: IntArray
+    experts: ExpertSet,
+    features: Callable[[Adapter | None], Sequence[FloatArray]],
+    known: IntArray,
 ) -> FloatArray:
     """Features of test views to folded vectors.
 
     Args:
-        features: for each image (views, features) float32.
+        features: under an adapter, or of the frozen tower, for each image (views, features)
+            float32. Asked only for what is needed: it is a pass of the tower over every image.
         known: (n,) index into ``PLATFORMS`` or ``UNKNOWN``.
     """
-    log_probability = None
-    if experts.image_classifier is not None and features:
-        means = np.stack([views.mean(0) for views in features])
+    mode, log_probability = experts.config.fusion.mode, None
+    if experts.image_classifier is not None and mode in ("own", "gated") and len(known):
+        means = np.stack([views.mean(0) for views in features(None)])
         log_probability = experts.image_classifier.log_probability(means)
-    gates = image_gates(experts.config.fusion.mode, experts.platforms, known, log_probability)
-    return fold_images([expert.encode_image(features) for expert in experts.experts], gates)
+    gates = image_gates(mode, experts.platforms, known, log_probability)
+    embeddings = [expert.encode_image(features(expert.image_adapter)) for expert in experts.experts]
+    return fold_images(embeddings, gates)
 
 
 def embed_queries(experts: ExpertSet, queries: Sequence[Query], *, threads: int = 2) -> Embeddings:
     """Embed texts; one folded vector each. Errors as ``embed_images``."""
     tower = open_text_tower(experts, threads)
     texts = [clean_query(experts, query.text) for query in queries]
-    features = text_features(tower, texts)
+    features = partial(text_features, tower, texts, None)
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
 
@@ -99,10 +106,16 @@ def clean_query(experts: ExpertSet, text: str) -> str:
     return remove_orientation(text) if experts.config.text.clean_queries else text
 
 
-def fold_text_features(experts: ExpertSet, features: FloatArray) -> FloatArray:
-    """(q, features) float32 text features to folded query vectors."""
-    log_prior = query_prior(experts, features)
-    embeddings = [expert.encode_text(features) for expert in experts.experts]
+def fold_text_features(
+    experts: ExpertSet, features: Callable[[Adapter | None], FloatArray]
+) -> FloatArray:
+    """Text features to folded query vectors.
+
+    Args:
+        features: under an adapter, or of the frozen tower, (q, features) float32.
+    """
+    log_prior = query_prior(experts, features(None))
+    embeddings = [expert.encode_text(features(expert.text_adapter)) for expert in experts.experts]
     return fold_queries(embeddings, experts.calibration(), log_prior)
 
 
@@ -124,14 +137,24 @@ def platform_codes(records: Sequence[Record]) -> IntArray:
 
 def open_image_tower(experts: ExpertSet, threads: int) -> ImageTower:
     """The image tower these experts were trained with."""
-    tower = image_tower(experts.config.towers.image, threads=threads, bundle=_bundle(experts))
+    tower = image_tower(
+        experts.config.towers.image,
+        threads=threads,
+        bundle=_bundle(experts),
+        adapter=experts.config.adapters.image,
+    )
     _check(experts, "image", tower.fingerprint)
     return tower
 
 
 def open_text_tower(experts: ExpertSet, threads: int) -> TextTower:
     """The text tower these experts were trained with."""
-    tower = text_tower(experts.config.towers.text, threads=threads, bundle=_bundle(experts))
+    tower = text_tower(
+        experts.config.towers.text,
+        threads=threads,
+        bundle=_bundle(experts),
+        adapter=experts.config.adapters.text,
+    )
     _check(experts, "text", tower.fingerprint)
     return tower
 

@@ -1,10 +1,10 @@
 """Frozen features, computed once: images through views and the image tower, texts through the
 text tower, cached by content.
 
-The cache is one SQLite file per tower. A row is keyed by the hash of the image's bytes and the
-view, so it knows neither names nor platforms, survives ``kill -9`` (rows are committed in batches)
-and is shared by every run with the same tower. Features pass through it batch by batch: beside the
-result itself, memory holds a few images and one batch, however many images there are.
+The cache is one SQLite file per tower. A row is keyed by the hash of the image's bytes, the view
+and the adapter, so it knows neither names nor platforms, survives ``kill -9`` (rows are committed
+in batches) and is shared by every run with the same tower. Features pass through it batch by batch:
+beside the result itself, memory holds a few images and one batch, however many images there are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saywhere.adapters import Adapter
 from saywhere.errors import ImageError, SaywhereError
 from saywhere.files import hash_bytes, hash_file, hash_text
 from saywhere.images import decode_image, read_content, unreadable
@@ -64,11 +65,13 @@ def image_features(
     requests: Sequence[ImageRequest],
     size: int,
     progress: Progress | None = None,
+    adapter: Adapter | None = None,
 ) -> list[FloatArray]:
     """Features of every view of every image.
 
     Args:
         size: the tower's default edge in pixels.
+        adapter: whose updates the tower's weights get.
         progress: called with (views done, views to compute) as batches finish.
 
     Returns:
@@ -81,7 +84,7 @@ def image_features(
         TowerError: a size that the tower does not take.
     """
     tower.check_size(size)
-    namespace = f"{tower.fingerprint}:{size}"
+    namespace = f"{_numbers(tower, adapter)}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
     wanted = [_keys(namespace, request) for request in requests]
     with _open_cache(tower.fingerprint, tower.dimension) as cache:
@@ -91,7 +94,7 @@ def image_features(
         done = 0
         with closing(_batches(missing, namespace, size)) as batches:
             for keys, pixels in batches:
-                cache.store(keys, tower.encode(pixels))
+                cache.store(keys, tower.encode(pixels, adapter))
                 done += len(keys)
                 if progress is not None:
                     progress(done, total)
@@ -99,15 +102,18 @@ def image_features(
 
 
 def text_features(
-    tower: TextTower, texts: Sequence[str], progress: Progress | None = None
+    tower: TextTower,
+    texts: Sequence[str],
+    progress: Progress | None = None,
+    adapter: Adapter | None = None,
 ) -> FloatArray:
-    """Features of texts, cached: (n, dimension) float32, unit length.
+    """Features of texts, cached: (n, dimension) float32, unit length; ``adapter`` as for images.
 
     Raises:
         InputError: a text that is not Unicode.
     """
     check_unicode(texts)
-    keys = [hash_text(f"{tower.fingerprint}:{text}") for text in texts]
+    keys = [hash_text(f"{_numbers(tower, adapter)}:{text}") for text in texts]
     with _open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -115,10 +121,16 @@ def text_features(
         step = tower.batch_size
         for start in range(0, len(items), step):
             part = items[start : start + step]
-            cache.store([key for key, _ in part], tower.encode([text for _, text in part]))
+            encoded = tower.encode([text for _, text in part], adapter)
+            cache.store([key for key, _ in part], encoded)
             if progress is not None:
                 progress(min(start + step, len(items)), len(items))
         return cache.load(keys)
+
+
+def _numbers(tower: ImageTower | TextTower, adapter: Adapter | None) -> str:
+    """Identifies the numbers that ``tower`` gives under ``adapter``."""
+    return tower.fingerprint if adapter is None else f"{tower.fingerprint}+{adapter.hash}"
 
 
 def _at_one_size(request: ImageRequest) -> ImageRequest:

@@ -151,6 +151,7 @@ def _train_members(runs: Sequence[Run], threads: int, log: Log) -> list[MemberMo
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, "member", torch.set_num_threads, (1,)) as pool:
-            return list(pool.map(lambda run: train_member(run, log), runs))
+            list(pool.map(lambda run: train_member(run, log), runs))
     finally:
         torch.set_num_threads(before)
+    return [run.module for run in runs if isinstance(run.module, MemberModule)]

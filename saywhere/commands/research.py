@@ -82,8 +82,8 @@ def train(
         check_target(out, overwrite=overwrite)
         say("towers: loading; the first time they are exported to ONNX")
         towers = (
-            image_tower(config.towers.image, threads=threads),
-            text_tower(config.towers.text, threads=threads),
+            image_tower(config.towers.image, threads=threads, adapter=config.adapters.image),
+            text_tower(config.towers.text, threads=threads, adapter=config.adapters.text),
         )
         with progress_bar("views") as progress:
             experts = train_experts(dataset, config, towers, say, progress, work)

@@ -9,40 +9,50 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saywhere.config import ImageTowerConfig, TextTowerConfig
-from saywhere.towers.cache import cache_folder, find_tower
+from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
+from saywhere.towers.cache import NO_ADAPTER, cache_folder, find_tower
 from saywhere.towers.runtime import ImageTower, TextTower
 
 __all__ = ["ImageTower", "TextTower", "cache_folder", "image_tower", "text_tower"]
 
 
 def image_tower(
-    config: ImageTowerConfig, *, threads: int = 2, bundle: Path | None = None
+    config: ImageTowerConfig,
+    *,
+    threads: int = 2,
+    bundle: Path | None = None,
+    adapter: AdapterConfig = NO_ADAPTER,
 ) -> ImageTower:
     """The image tower of ``config``, exported on first use.
 
     Args:
         bundle: a folder of exported towers that is looked into before the cache.
+        adapter: with a rank, the tower that takes adapters at these sites; without one its numbers
+            are those of the plain tower.
 
     Raises:
         TowerError: weights missing, altered, or of another architecture.
         MissingExtraError: an export is needed and torch is not installed.
     """
-    path = find_tower(config, bundle)
+    path = find_tower(config, bundle, adapter)
     if path is None:
         from saywhere.towers.export import export_image_tower
 
-        path = export_image_tower(config)
+        path = export_image_tower(config, adapter)
     return ImageTower(path, threads=threads)
 
 
 def text_tower(
-    config: TextTowerConfig, *, threads: int = 2, bundle: Path | None = None
+    config: TextTowerConfig,
+    *,
+    threads: int = 2,
+    bundle: Path | None = None,
+    adapter: AdapterConfig = NO_ADAPTER,
 ) -> TextTower:
     """The text tower of ``config``, exported on first use; arguments and errors as above."""
-    path = find_tower(config, bundle)
+    path = find_tower(config, bundle, adapter)
     if path is None:
         from saywhere.towers.export import export_text_tower
 
-        path = export_text_tower(config)
+        path = export_text_tower(config, adapter)
     return TextTower(path, threads=threads)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saywhere.config import ImageTowerConfig, TextTowerConfig
+from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError, TowerError
 from saywhere.files import atomic_path, hash_text
-from saywhere.towers.cache import OPSET, build_versions, spec_key, tower_file
+from saywhere.towers.adapted import (
+    AdapterInputs,
+    adapter_inputs,
+    free_adapter,
+    prepare_sites,
+)
+from saywhere.towers.cache import NO_ADAPTER, OPSET, build_versions, spec_key, tower_file
 from saywhere.towers.pooling import pooled_stages, pooled_tokens
 from saywhere.towers.runtime import METADATA_KEY
 from saywhere.towers.weights import load_image_module, load_text_module
@@ -26,58 +33,94 @@ if TYPE_CHECKING:
 _FREE_STEP = 32  # every convolutional tower halves its input at most five times
 
 
-def export_image_tower(config: ImageTowerConfig) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What is traced: a module, and example inputs with their free axes.
+
+    Attributes:
+        adapter: None for a frozen tower.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    axes: dict[str, Any]
+    adapter: AdapterInputs | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the torch module."""
+        return self.inputs | ({"adapter": self.adapter.example} if self.adapter else {})
+
+    @property
+    def feed(self) -> dict[str, Tensor]:
+        """Of the exported graph."""
+        if self.adapter is None:
+            return self.inputs
+        return self.inputs | dict(zip(self.adapter.names, self.adapter.example, strict=True))
+
+
+def export_image_tower(config: ImageTowerConfig, adapter: AdapterConfig = NO_ADAPTER) -> Path:
     """Export the image tower of ``config`` into the cache and return its file.
 
-    The graph maps ``pixels`` (n, 3, h, w) float32, normalised, to ``features`` (n, dimension).
+    The graph maps ``pixels`` (n, 3, h, w) float32, normalised, to ``features`` (n, dimension). With
+    a rank in ``adapter`` it takes an adapter's arrays, too, see ``adapted``.
 
     Raises:
         TowerError: weights as in ``weights``, a stage as in ``pooling``, or a model that the
             exporter cannot trace faithfully.
+        ConfigError: sites that the tower does not have.
         MissingExtraError: torch or its companions are not installed.
     """
     module, weight_hash = load_image_module(config)
     import torch
     from timm.data.config import resolve_model_data_config
 
-    wrapper = pooled_stages(module, config)
     settings: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    if adapter.rank:
+        prepare_sites(module, adapter, config.name)
+    wrapper = pooled_stages(module, config)
     # Traced at one size: padding "same" with symbolic sizes takes the exporter minutes.
     size = settings["input_size"][-1]
     generator = torch.Generator().manual_seed(0)
     inputs = {"pixels": torch.rand(2, 3, size, size, generator=generator)}
-    expected = _run_torch(wrapper, inputs, config)
-    model = _trace(wrapper, inputs, {"pixels": {0: _batch_axis()}}, config.name)
+    axes = {"pixels": {0: _batch_axis()}}
+    traced = _prepared(config, module, wrapper, (inputs, axes), adapter)
+    expected = _run_torch(traced)
+    model = _trace(traced)
     metadata = {
         "mean": list(settings["mean"]),
         "std": list(settings["std"]),
         "native_size": size,
-        "any_size": _free_spatial_axes(model, wrapper, size),
+        "any_size": _free_spatial_axes(model, traced, size),
         "dimension": expected.shape[1],
     }
-    _check_parity(model, inputs, expected, config.name)
-    return _save(config, model, metadata, weight_hash)
+    _check_parity(model, traced, expected)
+    return _save(config, model, metadata, weight_hash, (traced, adapter))
 
 
-def export_text_tower(config: TextTowerConfig) -> Path:
+def export_text_tower(config: TextTowerConfig, adapter: AdapterConfig = NO_ADAPTER) -> Path:
     """Export the text tower of ``config`` into the cache and return its file.
 
     The graph maps ``ids`` and ``mask`` (n, tokens) int64 to ``features`` (n, dimension), each of
-    unit length. Errors as for the image tower.
+    unit length. Adapters and errors as for the image tower.
     """
     module, weight_hash, source = load_text_module(config)
     import torch
 
-    wrapper = pooled_tokens(module, config)
     _check_length(module, config)
+    if adapter.rank:
+        prepare_sites(module, adapter, config.name)
+    wrapper = pooled_tokens(module, config)
     tokenizer, pad_id, pad_token = _tokenizer(source)
     mask = torch.ones(2, min(12, config.max_tokens), dtype=torch.int64)
     mask[1, 7:] = 0
     inputs = {"ids": torch.full_like(mask, pad_id + 1).where(mask > 0, pad_id), "mask": mask}
-    expected = _run_torch(wrapper, inputs, config)
     tokens = torch.export.Dim("tokens", min=2, max=config.max_tokens)
     axes = {name: {0: _batch_axis(), 1: tokens} for name in inputs}
-    model = _trace(wrapper, inputs, axes, config.name)
+    traced = _prepared(config, module, wrapper, (inputs, axes), adapter)
+    expected = _run_torch(traced)
+    model = _trace(traced)
     metadata = {
         "tokenizer": tokenizer,
         "pad_id": pad_id,
@@ -85,8 +128,22 @@ def export_text_tower(config: TextTowerConfig) -> Path:
         "max_tokens": config.max_tokens,
         "dimension": expected.shape[1],
     }
-    _check_parity(model, inputs, expected, config.name)
-    return _save(config, model, metadata, weight_hash)
+    _check_parity(model, traced, expected)
+    return _save(config, model, metadata, weight_hash, (traced, adapter))
+
+
+def _prepared(
+    config: ImageTowerConfig | TextTowerConfig,
+    module: nn.Module,
+    wrapper: nn.Module,
+    example: tuple[dict[str, Tensor], dict[str, Any]],
+    adapter: AdapterConfig,
+) -> _Trace:
+    inputs, axes = example
+    if not adapter.rank:
+        return _Trace(config.name, wrapper, inputs, axes, None)
+    found = adapter_inputs(module, wrapper)
+    return _Trace(config.name, found.module, inputs, axes | {"adapter": found.axes}, found)
 
 
 def _batch_axis() -> Dim:
@@ -95,24 +152,20 @@ def _batch_axis() -> Dim:
     return torch.export.Dim("n", min=1, max=4096)
 
 
-def _run_torch(
-    module: nn.Module, inputs: dict[str, Tensor], config: ImageTowerConfig | TextTowerConfig
-) -> Tensor:
+def _run_torch(traced: _Trace) -> Tensor:
     import torch
 
     try:
         with torch.inference_mode():
-            features: Tensor = module(**inputs)
+            features: Tensor = traced.module(**traced.arguments)
     except TowerError:
         raise
     except Exception as error:  # whatever a model of others raises
-        raise TowerError(_cannot("run", config.name, error)) from None
+        raise TowerError(_cannot("run", traced.name, error)) from None
     return features
 
 
-def _trace(
-    module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, Any], name: str
-) -> onnx.ModelProto:
+def _trace(traced: _Trace) -> onnx.ModelProto:
     import torch
 
     log = logging.getLogger("torch.onnx")
@@ -122,9 +175,9 @@ def _trace(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
             program = torch.onnx.export(
-                module,
-                kwargs=inputs,
-                dynamic_shapes=axes,
+                traced.module,
+                kwargs=traced.arguments,
+                dynamic_shapes=traced.axes,
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -134,12 +187,14 @@ def _trace(
     except ImportError as error:
         raise MissingExtraError("exporting a tower", "train", error.name or "onnxscript") from None
     except Exception as error:  # the exporter's own exceptions share no public base
-        raise TowerError(_cannot("trace", name, error)) from None
+        raise TowerError(_cannot("trace", traced.name, error)) from None
     finally:
         log.setLevel(level)
     if program is None:
         raise TowerError("torch.onnx gave no program; check the installed torch and onnxscript")
     model: onnx.ModelProto = program.model_proto
+    if traced.adapter is not None:
+        free_adapter(model, traced.adapter)
     return model
 
 
@@ -151,7 +206,7 @@ def _cannot(verb: str, name: str, error: Exception) -> str:
     )
 
 
-def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> bool:
+def _free_spatial_axes(model: onnx.ModelProto, traced: _Trace, size: int) -> bool:
     """Let the graph take any multiple of 32 pixels, if it then still agrees with torch.
 
     A convolutional graph holds no size but the input's; a vision transformer's positions do not
@@ -167,11 +222,12 @@ def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> 
         dimension.dim_param = name
     del freed.graph.value_info[:]
     high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
-    inputs = {"pixels": torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))}
+    pixels = torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))
+    other = replace(traced, inputs={"pixels": pixels})
     try:
         with torch.inference_mode():
-            expected = module(**inputs)
-        found = _run_graph(freed, inputs)
+            expected = other.module(**other.arguments)
+        found = _run_graph(freed, other.feed)
     except Exception:  # either side refusing the size is the answer
         return False
     if not _agree(found, expected):
@@ -180,12 +236,10 @@ def _free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> 
     return True
 
 
-def _check_parity(
-    model: onnx.ModelProto, inputs: dict[str, Tensor], expected: Tensor, name: str
-) -> None:
-    if not _agree(_run_graph(model, inputs), expected):
+def _check_parity(model: onnx.ModelProto, traced: _Trace, expected: Tensor) -> None:
+    if not _agree(_run_graph(model, traced.feed), expected):
         raise TowerError(
-            f"the exported graph of {name!r} does not give torch's numbers; "
+            f"the exported graph of {traced.name!r} does not give torch's numbers; "
             "install another version of torch or onnxscript, or choose another tower"
         )
 
@@ -213,17 +267,20 @@ def _save(
     model: onnx.ModelProto,
     metadata: dict[str, Any],
     weight_hash: str,
+    made: tuple[_Trace, AdapterConfig],
 ) -> Path:
     import onnx
 
+    traced, adapter = made
     versions = build_versions(config)
     if versions is None:
         raise MissingExtraError("exporting a tower", "train", "torch")
     fingerprint = hash_text(f"{spec_key(config)}:{weight_hash}")[:32]
     metadata |= {"name": config.name, "weights": weight_hash, "fingerprint": fingerprint}
     metadata |= {"opset": OPSET, "versions": versions}
+    metadata["sites"] = traced.adapter.shapes if traced.adapter else {}
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
-    path = tower_file(config, versions)
+    path = tower_file(config, versions, adapter)
     with atomic_path(path) as temporary:
         onnx.save_model(model, str(temporary))
         onnx.checker.check_model(str(temporary))
