@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saywhere import batches, checkpoints, heads, losses, mining, optimiser, stages
+from saywhere import batches, checkpoints, heads, losses, mining, optimiser, sources, stages
 from saywhere.batches import TrainingSet
 from saywhere.checkpoints import MemberCheckpoints
 from saywhere.config import Config
@@ -27,12 +27,17 @@ from saywhere.expert import Expert
 from saywhere.files import hash_arrays, hash_file, hash_text
 from saywhere.heads import MemberModule, create_member
 from saywhere.stages import Run, train_member
+from saywhere.towers import lora, pooling
+from saywhere.tuning import live, source
 from saywhere.types import PLATFORMS, Log, Platform
 
 # Where the member of that name keeps its checkpoint.
 FindCheckpoints = Callable[[str], MemberCheckpoints]
 # Modules that a change of may change what a training gives.
-_SHAPING = (batches, checkpoints, heads, losses, mining, optimiser, stages)
+_SHAPING = (
+    *(batches, checkpoints, heads, losses, mining, optimiser, sources, stages),
+    *(live, lora, pooling, source),
+)
 
 
 def train_layout(
@@ -88,7 +93,8 @@ def training_key(
     """
     arrays = {field.name: getattr(data, field.name) for field in fields(data)}
     shaping = {
-        "config": config.model_dump_json(exclude={"threads"}),
+        # A tower's products are split among threads, and so is their rounding.
+        "config": config.model_dump_json(exclude=set() if config.adapters.on else {"threads"}),
         "data": hash_arrays(arrays),
         "places": list(places),
         "towers": list(towers),

@@ -66,6 +66,7 @@ def train(
     from saywhere.config import load_config
     from saywhere.data import read
     from saywhere.manifest import training_of
+    from saywhere.ranks import meet, rank
     from saywhere.towers import image_tower, text_tower
 
     more = [f"threads={threads}"] + ([f"seed={seed}"] if seed is not None else [])
@@ -76,10 +77,12 @@ def train(
     except ImportError as error:
         raise MissingExtraError("train", "train", error.name or "torch") from None
     with open_work(out, say, every=every) as work:
-        if fresh:
-            work.clear()
-        work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
-        check_target(out, overwrite=overwrite)
+        if not rank():
+            if fresh:
+                work.clear()
+            work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
+            check_target(out, overwrite=overwrite)
+        meet()
         say("towers: loading; the first time they are exported to ONNX")
         towers = (
             image_tower(config.towers.image, threads=threads, adapter=config.adapters.image),
@@ -87,6 +90,8 @@ def train(
         )
         with progress_bar("views") as progress:
             experts = train_experts(dataset, config, towers, say, progress, work)
+        if rank():  # what the first process saves is the same
+            return
         paths = {"image": towers[0].path, "text": towers[1].path}
         save_experts(experts, out, paths, overwrite=overwrite)
         work.forget(training_of(out))

@@ -63,7 +63,7 @@ class Processes:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         torch.distributed.all_reduce(flat)
-        for parameter, part in zip(own, flat.split([p.numel() for p in own]), strict=True):
+        for parameter, part in zip(own, torch.split(flat, [p.numel() for p in own]), strict=True):
             parameter.grad = part.view_as(parameter).clone()
 
     def share(self, tensors: Iterable[Tensor]) -> None:

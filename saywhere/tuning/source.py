@@ -18,6 +18,7 @@ from torch import Tensor
 
 from saywhere.batches import TrainingSet
 from saywhere.config import TuningConfig
+from saywhere.errors import ConfigError
 from saywhere.sources import Features, Wanted
 from saywhere.tuning.live import LiveTower
 from saywhere.tuning.processes import Processes
@@ -73,10 +74,22 @@ class LiveFeatures:
         return self._embed(0, views), self._embed(1, texts)
 
     def reduce(self) -> None:
-        """Sum the adapters' gradients: each process has those of its own rows."""
+        """Sum the adapters' gradients: each process has those of its own rows.
+
+        Raises:
+            ConfigError: an adapter without a gradient, at a module whose weight the model reads
+                without calling it: it would be trained for nothing.
+        """
         for tower in self._towers:
-            if tower is not None:
-                self._processes.add_up(tower.parameters.values())
+            if tower is None:
+                continue
+            idle = sorted(name for name, p in tower.parameters.items() if p.grad is None)
+            if idle:
+                raise ConfigError(
+                    f"adapter {idle[0]} gets no gradient (the model passes {len(idle)} by); "
+                    "name the modules that it calls in adapters.*.targets"
+                )
+            self._processes.add_up(tower.parameters.values())
 
     def _prefetch(self, rows: Sequence[tuple[IntArray, IntArray]]) -> None:
         for pair in rows:

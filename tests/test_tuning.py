@@ -1,0 +1,152 @@
+"""Live towers: chunks, caches, checkpoints and processes change the cost, never the gradient."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tuning_step import gradients, live_towers, no_adapter, open_towers, tiny_config, tiny_towers
+
+from saywhere.errors import ConfigError
+from saywhere.tuning.processes import this_process
+from saywhere.tuning.source import LiveFeatures
+
+Gradients = dict[str, NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny towers, exported once into a cache of their own."""
+    folder = tiny_towers(tmp_path_factory.mktemp("tiny"))
+    before = os.environ.get("SAYWHERE_CACHE")
+    os.environ["SAYWHERE_CACHE"] = str(folder / "cache")
+    yield folder  # type: ignore[misc]
+    if before is None:
+        del os.environ["SAYWHERE_CACHE"]
+    else:
+        os.environ["SAYWHERE_CACHE"] = before
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Gradients:
+    return gradients(tiny_config(folder, "tuning.chunk=64"), folder)
+
+
+def same(found: Gradients, expected: Gradients) -> None:
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        atol = 1e-6 + 1e-4 * float(np.abs(values).max())
+        np.testing.assert_allclose(found[name], values, atol=atol, err_msg=name)
+
+
+def test_every_trained_part_gets_a_gradient(plain: Gradients) -> None:
+    parts = {name.split("/")[0] for name in plain}
+    assert {"adapters.image", "adapters.text", "loss"} <= {
+        name.split(".blocks")[0] for name in parts
+    }
+    assert {name for name in plain if name.startswith("members.")} == {
+        "members.0.logit_scale",
+        *(f"members.0.{s}.second.{p}" for s in ("image", "text") for p in ("weight", "bias")),
+    }
+    assert all(np.abs(values).max() > 0 for values in plain.values())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "tuning.chunk=2",
+        "tuning.cached_gradients=true",
+        "tuning.checkpointing=true",
+    ],
+)
+def test_the_gradient_is_that_of_the_plain_batch(
+    folder: Path, plain: Gradients, override: str
+) -> None:
+    same(gradients(tiny_config(folder, override), folder), plain)
+
+
+@pytest.mark.parametrize("way", ["cached_gradients", "checkpointing"])
+def test_dropout_is_the_same_when_a_chunk_runs_again(folder: Path, way: str) -> None:
+    dropout = ("adapters.text.dropout=0.5", "adapters.image.dropout=0.5")
+    once = gradients(tiny_config(folder, *dropout), folder)
+    same(gradients(tiny_config(folder, *dropout, f"tuning.{way}=true"), folder), once)
+    without = gradients(tiny_config(folder), folder)
+    assert not np.allclose(once["loss"], without["loss"], atol=1e-3)
+
+
+@pytest.mark.parametrize("more", [(), ("tuning.cached_gradients=true",)])
+def test_two_processes_give_the_gradient_of_one(
+    folder: Path, tmp_path: Path, plain: Gradients, more: tuple[str, ...]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = str(Path(__file__).with_name("tuning_step.py"))
+    running = []
+    for rank in range(2):
+        env = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }  # fmt: skip
+        command = [sys.executable, script, str(folder), str(tmp_path / f"{rank}.npz"), *more]
+        running.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    for rank in range(2):
+        same(dict(np.load(tmp_path / f"{rank}.npz")), plain)
+
+
+def test_a_frozen_side_keeps_its_cached_features(folder: Path) -> None:
+    for side, other in (("image", "text"), ("text", "image")):
+        found = gradients(no_adapter(tiny_config(folder), side), folder)
+        assert not [name for name in found if name.startswith(f"adapters.{side}")]
+        assert [name for name in found if name.startswith(f"adapters.{other}")]
+
+
+def test_live_features_without_an_adapter_are_the_cached_ones(folder: Path) -> None:
+    from tuning_step import cached
+
+    config = tiny_config(folder, "adapters.text.dropout=0.5")
+    exported = open_towers(config)
+    towers = live_towers(config, folder, exported)
+    with torch.no_grad():
+        for tower in towers:
+            for name, parameter in (tower.parameters if tower else {}).items():
+                parameter.mul_(0 if name.endswith(".B") else 1)
+    data = cached(exported, folder)
+    source = LiveFeatures(data, towers, config.tuning, this_process(config.tuning), 0)
+    images, texts = source.embed(np.arange(7)[::-1], np.asarray([5, 0, 5]))
+    np.testing.assert_allclose(images, data.views[::-1], atol=1e-4 * np.abs(data.views).max())
+    np.testing.assert_allclose(texts, data.texts[[5, 0, 5]], atol=1e-5)
+    assert any(part.training for tower in towers if tower for part in tower.module.modules())
+
+
+def test_an_adapter_that_the_model_passes_by_is_an_error(folder: Path) -> None:
+    config = tiny_config(folder)
+    exported = open_towers(config)
+    towers = live_towers(config, folder, exported)
+    source = LiveFeatures(
+        None,
+        towers,
+        config.tuning,
+        this_process(config.tuning),
+        0,  # type: ignore[arg-type]
+    )
+    with pytest.raises(ConfigError, match=r"gets no gradient .* adapters\.\*\.targets"):
+        source.reduce()
+
+
+def test_training_leaves_the_global_generator_alone(folder: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    gradients(tiny_config(folder, "adapters.text.dropout=0.5"), folder)
+    assert torch.equal(before, torch.random.get_rng_state())
