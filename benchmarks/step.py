@@ -43,7 +43,7 @@ def main() -> None:
                 "--chunk", str(options.chunk), "--preset", options.preset,
                 *(flag for override in options.set for flag in ("--set", override)),
             ]  # fmt: skip
-            found = subprocess.run(command, capture_output=True, text=True, check=True)
+            found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             seconds, megabytes = json.loads(found.stdout.splitlines()[-1])
             cells.append(f"{seconds:.1f}, {megabytes:.0f}")
         print("| " + " | ".join(cells) + " |", flush=True)

@@ -237,7 +237,7 @@ class Config(Frozen):
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "small": {},
     # Adapters in the text tower only: the images' features stay cached, so a CPU trains it.
-    "small-lora": {"adapters": {"text": {"rank": 8}}},
+    "small-lora": {"adapters": {"text": {"rank": 8, "layers": 2}}},
 }
 
 

@@ -73,8 +73,8 @@ class TuningConfig(Frozen):
         precision: of the towers; ``auto`` is bfloat16 on a GPU that has it, else float32.
     """
 
-    stage1: StageConfig = StageConfig(epochs=8, learning_rate=1e-3)
-    stage2: StageConfig = StageConfig(epochs=2, learning_rate=3e-4)
+    stage1: StageConfig = StageConfig(epochs=5, learning_rate=1e-3)
+    stage2: StageConfig = StageConfig(epochs=1, learning_rate=3e-4)
     head_rate: float = Field(0.1, gt=0, le=10)
     accumulate: int = Field(1, ge=1)
     chunk: int = Field(32, ge=1)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,7 @@ from tuning_step import open_towers, tiny_config, tiny_towers
 from saywhere.adapters import Adapter, check_sites
 from saywhere.bundle import load_experts
 from saywhere.cli import commands
-from saywhere.config import AdapterConfig, load_config
+from saywhere.config import AdapterConfig, dump_config, load_config
 from saywhere.embed import open_text_tower
 from saywhere.errors import ConfigError, ExpertError
 from saywhere.expert import expert_from_arrays
@@ -256,6 +260,21 @@ def test_the_tower_with_and_without_sites_is_one_tower_in_two_files(
         towers[1].encode(["a"], some_adapter(dict(towers[0].sites), 2))
 
 
+def test_a_merged_tower_gives_what_the_shared_one_gives_under_its_adapter(
+    folder: Path, towers: tuple[ImageTower, TextTower]
+) -> None:
+    from saywhere.towers import text_tower
+
+    config, texts = tiny_config(folder), ["a", "some words"]
+    one, other = (some_adapter(dict(towers[1].sites), 2, seed) for seed in (0, 1))
+    merged = text_tower(config.towers.text, threads=1, merged=one)
+    expected = towers[1].encode(texts, one)
+    np.testing.assert_allclose(merged.encode(texts), expected, atol=1e-5)
+    assert not merged.sites
+    assert merged.fingerprint != towers[1].fingerprint
+    assert text_tower(config.towers.text, threads=1, merged=other).path != merged.path
+
+
 def test_features_are_cached_apart_for_each_adapter(
     folder: Path, towers: tuple[ImageTower, TextTower]
 ) -> None:
@@ -292,15 +311,17 @@ def run(*arguments: str) -> str:
     return found.stdout
 
 
-def train_tiny(folder: Path, world: Path, out: Path, *more: str) -> None:
-    settings = tiny_config(folder)
+def train_arguments(folder: Path, world: Path, out: Path, *more: str) -> list[str]:
     config = folder / "tiny.toml"
-    from saywhere.config import dump_config
-
-    config.write_text(dump_config(settings), "utf-8")
+    config.write_text(dump_config(tiny_config(folder)), "utf-8")
     flags = [flag for override in (*TRAINING, *more) for flag in ("--set", override)]
     data = str(world / "geotext/train.json")
-    run("train", data, "--out", str(out), "--config", str(config), "--threads", "1", *flags)
+    named = ["--out", str(out), "--config", str(config), "--threads", "1"]
+    return ["train", data, *named, *flags]
+
+
+def train_tiny(folder: Path, world: Path, out: Path, *more: str) -> None:
+    run(*train_arguments(folder, world, out, *more))
 
 
 @pytest.fixture(scope="module")
@@ -332,9 +353,6 @@ def test_train_index_search_in_a_process_without_torch(
     found = run("search", "a red roof by a pond", "--index", index, "--json")
     hits = json.loads(found)
     assert hits
-    import subprocess
-    import sys
-
     script = (
         "import sys; sys.modules['torch'] = None; sys.modules['peft'] = None\n"
         "from saywhere.cli import main; main()"
@@ -349,8 +367,6 @@ def test_an_experts_vectors_depend_on_its_adapters(trained: Path) -> None:
     first = experts.experts[0]
     assert first.text_adapter is not None
     other = {n: 2 * a for n, a in first.text_adapter.arrays.items()}
-    from dataclasses import replace
-
     altered = replace(first, text_adapter=Adapter(other))
     assert replace(experts, experts=(altered, *experts.experts[1:])).hash != experts.hash
     tower = open_text_tower(experts, 1)
@@ -405,3 +421,53 @@ def test_towers_taken_out_of_the_folder_are_found_in_the_cache(
     tower = open_text_tower(load_experts(copy), 1)
     assert tower.sites
     assert os.fspath(tower.path).startswith(os.environ["SAYWHERE_CACHE"])
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_experts_of_one(folder: Path, small_world: Path) -> None:
+    still = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
+    train_tiny(folder, small_world, folder / "one", *still)
+    arguments = train_arguments(folder, small_world, folder / "two", *still)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = "from saywhere.cli import main; main()"
+    running = []
+    for rank in range(2):
+        env = os.environ | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }  # fmt: skip
+        command = [sys.executable, "-c", script, *arguments]
+        running.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+    one, two = (load_experts(folder / name).experts[0] for name in ("one", "two"))
+    for name, values in (one.arrays() | one.adapter_arrays()).items():
+        found = (two.arrays() | two.adapter_arrays())[name]
+        # Adam turns the rounding of a gradient near zero into a step of full length.
+        assert np.abs(found - values).mean() < 0.02 * max(np.abs(values).mean(), 1e-3), name
+
+
+@pytest.mark.slow
+def test_the_small_towers_train_on_a_few_dozen_images(
+    small_world: Path, tmp_path: Path, tower_cache: Path
+) -> None:
+    out = tmp_path / "small"
+    settings = (
+        "adapters.text.rank=4", "adapters.text.layers=1",
+        "adapters.image.rank=4", "adapters.image.layers=1",
+        "train.layout=generalist", "train.members=1", "head.hidden=32", "head.dimension=32",
+        "tuning.stage1.epochs=1", "tuning.stage1.batch_size=16",
+        "tuning.stage2.epochs=1", "tuning.stage2.batch_size=16",
+    )  # fmt: skip
+    flags = [flag for override in (*TRAINING, *settings) for flag in ("--set", override)]
+    data = str(small_world / "geotext/train.json")
+    run("train", data, "--out", str(out), "--preset", "small-lora", "--threads", "1", *flags)
+    expert = load_experts(out).experts[0]
+    assert expert.image_adapter is not None
+    assert expert.text_adapter is not None
+    assert {site.split(".")[1] for site in expert.image_adapter.sites} == {"6"}
+    assert 0 < expert.text_adapter.parameters < 0.005 * 22_700_000

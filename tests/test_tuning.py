@@ -6,32 +6,49 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tuning_step import gradients, live_towers, no_adapter, open_towers, tiny_config, tiny_towers
+from tuning_step import (
+    ITEMS,
+    WORDS,
+    cached,
+    gradients,
+    live_towers,
+    no_adapter,
+    open_towers,
+    tiny_config,
+    tiny_towers,
+)
 
+from saywhere.checkpoints import Training
+from saywhere.config import StageConfig, TuningConfig, load_config
 from saywhere.errors import ConfigError
+from saywhere.expert import Expert
+from saywhere.features import ImageRequest
+from saywhere.heads import Ensemble, create_member
+from saywhere.optimiser import Optimiser
+from saywhere.trainset import PreparedData
+from saywhere.tune import Material, tune_experts
 from saywhere.tuning.processes import this_process
 from saywhere.tuning.source import LiveFeatures
+from saywhere.views import View
 
 Gradients = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Tiny towers, exported once into a cache of their own."""
     folder = tiny_towers(tmp_path_factory.mktemp("tiny"))
-    before = os.environ.get("SAYWHERE_CACHE")
-    os.environ["SAYWHERE_CACHE"] = str(folder / "cache")
-    yield folder  # type: ignore[misc]
-    if before is None:
-        del os.environ["SAYWHERE_CACHE"]
-    else:
-        os.environ["SAYWHERE_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAYWHERE_CACHE", str(folder / "cache"))
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +130,6 @@ def test_a_frozen_side_keeps_its_cached_features(folder: Path) -> None:
 
 
 def test_live_features_without_an_adapter_are_the_cached_ones(folder: Path) -> None:
-    from tuning_step import cached
-
     config = tiny_config(folder, "adapters.text.dropout=0.5")
     exported = open_towers(config)
     towers = live_towers(config, folder, exported)
@@ -150,3 +165,101 @@ def test_training_leaves_the_global_generator_alone(folder: Path) -> None:
     before = torch.random.get_rng_state()
     gradients(tiny_config(folder, "adapters.text.dropout=0.5"), folder)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+# --- the loop ---------------------------------------------------------------------------------
+
+
+def tuned(folder: Path, *overrides: str) -> dict[str, NDArray[np.float32]]:
+    """Adapters and heads of a generalist after both stages, checkpoints kept in ``folder``."""
+    config = tiny_config(folder.parent, *LOOP, *overrides)
+    exported = open_towers(config)
+    data = PreparedData(
+        train=cached(exported, folder.parent),
+        test_features=(),
+        requests=tuple(
+            ImageRequest(folder.parent / f"{n}.png", str(n), (View(zoom=1 - n / 20),))
+            for n in range(ITEMS)
+        ),
+        size=160,
+        texts=tuple(WORDS),
+        place_ids=tuple(str(n) for n in range(ITEMS)),
+        data_hash="",
+    )
+    member = create_member(data.train.views, data.train.texts, config.head, 0).freeze()
+    training = Training(folder, lambda _line: None, 0)
+    material = Material(data, np.arange(ITEMS), exported)
+    found = tune_experts(
+        [Expert(None, (member, member))], material, config, lambda _line: None,
+        partial(training.member, "fit"),
+    )  # fmt: skip
+    return found[0].arrays() | found[0].adapter_arrays()
+
+
+LOOP = (
+    "adapters.text.dropout=0.3",
+    "head.text_dropout=0.2",
+    "tuning.stage1.epochs=2",
+    "tuning.stage1.batch_size=3",
+    "tuning.stage2.epochs=2",
+    "tuning.stage2.batch_size=3",
+    "train.mining.in_denominator=true",
+)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_cut_off_anywhere_it_ends_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    more = f"tuning.accumulate={accumulate}"
+    step, left = Optimiser.flush, [-1]
+
+    def spy(self: Optimiser) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        step(self)
+
+    monkeypatch.setattr(Optimiser, "flush", spy)
+    expected = tuned(folder / f"whole{accumulate}", more)
+    for last in (3, 7):
+        left[0] = last
+        place = folder / f"cut{accumulate}-{last}"
+        with pytest.raises(KeyboardInterrupt):
+            tuned(place, more)
+        left[0] = -1
+        found = tuned(place, more)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
+    other = tuned(folder / f"seed{accumulate}", more, "seed=1")
+    assert any(not np.array_equal(other[name], values) for name, values in expected.items())
+
+
+def test_accumulated_batches_give_their_mean(folder: Path) -> None:
+    """Two equal batches a step are one of them a step."""
+    module = create_member(np.ones((3, 4), "f4"), np.ones((3, 4), "f4"), load_config().head, 0)
+    tuning = TuningConfig(accumulate=2, head_rate=1)
+    seen = []
+    for settings, batches in ((TuningConfig(head_rate=1), 1), (tuning, 2)):
+        one = create_member(np.ones((3, 4), "f4"), np.ones((3, 4), "f4"), load_config().head, 0)
+        optimiser = Optimiser(one, StageConfig(epochs=1), 4, settings)
+        for _ in range(batches):
+            optimiser.step(one.image.second.weight.square().sum())
+        seen.append(one.image.second.weight.detach().clone())
+    torch.testing.assert_close(*seen)
+    assert not torch.equal(seen[0], module.image.second.weight)
+
+
+def test_heads_learn_at_their_own_rate() -> None:
+    features = np.ones((3, 4), "f4")
+    adapter = torch.nn.Parameter(torch.ones(2, 3))
+    member = create_member(features, features, load_config().head, 0)
+    optimiser = Optimiser(
+        Ensemble([member], {"text.x.A": adapter}), StageConfig(learning_rate=0.5), 1,
+        TuningConfig(head_rate=0.01),
+    )  # fmt: skip
+    before = member.text.second.weight.detach().clone()
+    optimiser.step(adapter.sum() + member.text.second.weight.sum())
+    # The first step of Adam is as long as the rate, whatever the gradient.
+    assert float((1 - adapter).mean()) == pytest.approx(0.5, rel=0.1)
+    assert float((before - member.text.second.weight).mean()) == pytest.approx(0.005, rel=0.1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saywhere.adapters import Adapter
 from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
 from saywhere.towers.cache import NO_ADAPTER, cache_folder, find_tower
 from saywhere.towers.runtime import ImageTower, TextTower
@@ -22,6 +23,7 @@ def image_tower(
     threads: int = 2,
     bundle: Path | None = None,
     adapter: AdapterConfig = NO_ADAPTER,
+    merged: Adapter | None = None,
 ) -> ImageTower:
     """The image tower of ``config``, exported on first use.
 
@@ -29,16 +31,18 @@ def image_tower(
         bundle: a folder of exported towers that is looked into before the cache.
         adapter: with a rank, the tower that takes adapters at these sites; without one its numbers
             are those of the plain tower.
+        merged: an adapter that is part of the weights: a tower of its own, which needs no adapter
+            at run time and as much memory again.
 
     Raises:
         TowerError: weights missing, altered, or of another architecture.
         MissingExtraError: an export is needed and torch is not installed.
     """
-    path = find_tower(config, bundle, adapter)
+    path = find_tower(config, bundle, adapter, merged.hash if merged else "")
     if path is None:
         from saywhere.towers.export import export_image_tower
 
-        path = export_image_tower(config, adapter)
+        path = export_image_tower(config, adapter, merged)
     return ImageTower(path, threads=threads)
 
 
@@ -48,11 +52,12 @@ def text_tower(
     threads: int = 2,
     bundle: Path | None = None,
     adapter: AdapterConfig = NO_ADAPTER,
+    merged: Adapter | None = None,
 ) -> TextTower:
     """The text tower of ``config``, exported on first use; arguments and errors as above."""
-    path = find_tower(config, bundle, adapter)
+    path = find_tower(config, bundle, adapter, merged.hash if merged else "")
     if path is None:
         from saywhere.towers.export import export_text_tower
 
-        path = export_text_tower(config, adapter)
+        path = export_text_tower(config, adapter, merged)
     return TextTower(path, threads=threads)

@@ -51,25 +51,36 @@ def spec_key(config: TowerConfig) -> str:
 
 
 def tower_file(
-    config: TowerConfig, versions: dict[str, str], adapter: AdapterConfig = NO_ADAPTER
+    config: TowerConfig,
+    versions: dict[str, str],
+    adapter: AdapterConfig = NO_ADAPTER,
+    merged: str = "",
 ) -> Path:
-    """Where the export of ``config`` with these package versions belongs."""
+    """Where the export of ``config`` with these package versions belongs.
+
+    Args:
+        adapter: at whose sites the tower takes adapters.
+        merged: hash of the adapter that its weights have taken up.
+    """
     parts = [f"{name}={version}" for name, version in versions.items()]
     build = hash_text(";".join([f"opset={OPSET}", *parts, *_own_files(config)]))[:8]
-    return cache_folder() / "towers" / f"{_stem(config, adapter)}-{build}.onnx"
+    return cache_folder() / "towers" / f"{_stem(config, adapter, merged)}-{build}.onnx"
 
 
 def find_tower(
-    config: TowerConfig, bundle: Path | None, adapter: AdapterConfig = NO_ADAPTER
+    config: TowerConfig,
+    bundle: Path | None,
+    adapter: AdapterConfig = NO_ADAPTER,
+    merged: str = "",
 ) -> Path | None:
     """The exported file of ``config``: in ``bundle``, else in the cache, else None."""
-    stem = _stem(config, adapter)
+    stem = _stem(config, adapter, merged)
     if bundle is not None and (found := _newest(bundle, stem)):
         return found
     versions = build_versions(config)
     if versions is None:
         return _newest(cache_folder() / "towers", stem)
-    path = tower_file(config, versions, adapter)
+    path = tower_file(config, versions, adapter, merged)
     return path if path.is_file() else None
 
 
@@ -85,11 +96,13 @@ def _own_files(config: TowerConfig) -> list[str]:
     return [f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found]
 
 
-def _stem(config: TowerConfig, adapter: AdapterConfig) -> str:
+def _stem(config: TowerConfig, adapter: AdapterConfig, merged: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", config.name.rsplit("/", 1)[-1])
     spec = spec_key(config)
     if adapter.rank:  # one graph serves every rank: it names the sites only
         spec = hash_text(spec + adapter.model_dump_json(include={"layers", "targets"}))[:16]
+    if merged:
+        spec = hash_text(f"{spec}+{merged}")[:16]
     return f"{name}-{spec}"
 
 

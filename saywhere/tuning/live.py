@@ -74,13 +74,15 @@ def live_text(
     config: Config, tower: TextTower, texts: Sequence[str], *, seed: int, device: torch.device
 ) -> LiveTower:
     """The text tower with a fresh adapter, fed with ``texts`` by row."""
-    module, _, _ = load_text_module(config.towers.text)
+    with torch.random.fork_rng(devices=[]):  # a model draws weights before it loads its own
+        module, _, _ = load_text_module(config.towers.text)
     settings = config.adapters.text
     sites = find_sites(module, settings, config.towers.text.name)
     parameters = attach(module, sites, settings, seed=seed, name="tuned")
     wrapper = pooled_tokens(module, config.towers.text)
     if config.tuning.checkpointing:
-        module.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        module.config.use_cache = False  # type: ignore[union-attr]  # it would, with a remark
+        module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     return LiveTower(_calmed(wrapper).to(device), parameters, settings, _TextRows(tower, texts))
 
 
@@ -93,7 +95,8 @@ def live_images(
     device: torch.device,
 ) -> LiveTower:
     """The image tower with a fresh adapter, fed with ``views`` by row."""
-    module, _ = load_image_module(config.towers.image)
+    with torch.random.fork_rng(devices=[]):
+        module, _ = load_image_module(config.towers.image)
     settings = config.adapters.image
     sites = find_sites(module, settings, config.towers.image.name)
     parameters = attach(module, sites, settings, seed=seed, name="tuned")

@@ -1,0 +1,164 @@
+"""A torch module becomes an ONNX graph, held to torch's own numbers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from saywhere.errors import MissingExtraError, TowerError
+from saywhere.towers.adapted import AdapterInputs, free_adapter
+from saywhere.towers.cache import OPSET
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+    from torch.export import Dim
+
+_FREE_STEP = 32  # every convolutional tower halves its input at most five times
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is traced: a module, and example inputs with their free axes.
+
+    Attributes:
+        adapter: None for a frozen tower.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    axes: dict[str, Any]
+    adapter: AdapterInputs | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the torch module."""
+        return self.inputs | ({"adapter": self.adapter.example} if self.adapter else {})
+
+    @property
+    def feed(self) -> dict[str, Tensor]:
+        """Of the exported graph."""
+        if self.adapter is None:
+            return self.inputs
+        return self.inputs | dict(zip(self.adapter.names, self.adapter.example, strict=True))
+
+
+def batch_axis() -> Dim:
+    import torch
+
+    return torch.export.Dim("n", min=1, max=4096)
+
+
+def run_torch(traced: Trace) -> Tensor:
+    import torch
+
+    try:
+        with torch.inference_mode():
+            features: Tensor = traced.module(**traced.arguments)
+    except TowerError:
+        raise
+    except Exception as error:  # whatever a model of others raises
+        raise TowerError(_cannot("run", traced.name, error)) from None
+    return features
+
+
+def trace(traced: Trace) -> onnx.ModelProto:
+    import torch
+
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
+            program = torch.onnx.export(
+                traced.module,
+                kwargs=traced.arguments,
+                dynamic_shapes=traced.axes,
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+                output_names=["features"],
+            )
+    except ImportError as error:
+        raise MissingExtraError("exporting a tower", "train", error.name or "onnxscript") from None
+    except Exception as error:  # the exporter's own exceptions share no public base
+        raise TowerError(_cannot("trace", traced.name, error)) from None
+    finally:
+        log.setLevel(level)
+    if program is None:
+        raise TowerError("torch.onnx gave no program; check the installed torch and onnxscript")
+    model: onnx.ModelProto = program.model_proto
+    if traced.adapter is not None:
+        free_adapter(model, traced.adapter)
+    return model
+
+
+def _cannot(verb: str, name: str, error: Exception) -> str:
+    cause = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+    return (
+        f"the exporter cannot {verb} the tower {name!r} ({type(error).__name__}: {cause}); "
+        "choose another tower"
+    )
+
+
+def free_spatial_axes(model: onnx.ModelProto, traced: Trace, size: int) -> bool:
+    """Let the graph take any multiple of 32 pixels, if it then still agrees with torch.
+
+    A convolutional graph holds no size but the input's; a vision transformer's positions do not
+    stretch, and it keeps its one size.
+    """
+    import torch
+
+    freed = type(model)()
+    freed.CopyFrom(model)
+    for axis, name in ((2, "h"), (3, "w")):
+        dimension = freed.graph.input[0].type.tensor_type.shape.dim[axis]
+        dimension.ClearField("dim_value")
+        dimension.dim_param = name
+    del freed.graph.value_info[:]
+    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
+    pixels = torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))
+    other = replace(traced, inputs={"pixels": pixels})
+    try:
+        with torch.inference_mode():
+            expected = other.module(**other.arguments)
+        found = _run_graph(freed, other.feed)
+    except Exception:  # either side refusing the size is the answer
+        return False
+    if not _agree(found, expected):
+        return False
+    model.CopyFrom(freed)
+    return True
+
+
+def check_parity(model: onnx.ModelProto, traced: Trace, expected: Tensor) -> None:
+    if not _agree(_run_graph(model, traced.feed), expected):
+        raise TowerError(
+            f"the exported graph of {traced.name!r} does not give torch's numbers; "
+            "install another version of torch or onnxscript, or choose another tower"
+        )
+
+
+def _run_graph(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> np.ndarray[Any, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+    return np.asarray(session.run(None, feed)[0])
+
+
+def _agree(found: np.ndarray[Any, Any], expected: Tensor) -> bool:
+    wanted = expected.numpy()
+    scale = max(float(np.abs(wanted).max()), 1e-6)
+    return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= 1e-3 * scale)
