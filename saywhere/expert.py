@@ -122,6 +122,12 @@ class Expert:
         parts = [member.text(features) for member in self.members]
         return np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
 
+    @property
+    def adapter_parameters(self) -> dict[str, int]:
+        """Trained numbers in the adapter of each tower; none where the tower is frozen."""
+        sides = (("image", self.image_adapter), ("text", self.text_adapter))
+        return {side: adapter.parameters for side, adapter in sides if adapter is not None}
+
     def adapter_arrays(self) -> dict[str, FloatArray]:
         """Both adapters under flat names, for a safetensors file; empty for frozen towers."""
         sides = (("image", self.image_adapter), ("text", self.text_adapter))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from saywhere.adapters import Adapter
 from saywhere.batches import TrainingSet
 from saywhere.config import Config
 from saywhere.expert import Expert
@@ -108,8 +109,12 @@ def _tune(
         source=LiveFeatures(data, towers, config.tuning, processes, seed),
     )
     train_member(run, log)
-    image, text = (tower and collect(tower.parameters, tower.settings) for tower in towers)
+    image, text = (_collected(tower) for tower in towers)
     return Expert(expert.platform, tuple(part.freeze() for part in module.parts), image, text)
+
+
+def _collected(tower: LiveTower | None) -> Adapter | None:
+    return None if tower is None else collect(tower.parameters, tower.settings)
 
 
 def _of_expert(expert: Expert, material: Material) -> tuple[TrainingSet, tuple[IntArray, IntArray]]:

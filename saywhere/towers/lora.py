@@ -166,7 +166,7 @@ def merge(module: nn.Module, adapter: Adapter) -> None:
         for site in adapter.sites:
             up, down = (torch.from_numpy(adapter.arrays[f"{site}.{s}"].copy()) for s in (UP, DOWN))
             weight = weights[f"{site}.weight"]
-            weight += (up.flatten(1) @ down.flatten(1)).view_as(weight)
+            weight.add_((up.flatten(1) @ down.flatten(1)).view_as(weight))
 
 
 def _is_projection(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -51,12 +51,14 @@ class LiveTower:
         parameters: of the adapter, by ``<module>.A`` and ``<module>.B``.
         settings: of the adapter.
         rows: what it is fed with.
+        dimension: of the features.
     """
 
     module: nn.Module
     parameters: dict[str, nn.Parameter]
     settings: AdapterConfig
     rows: Rows
+    dimension: int
 
     def encode(self, rows: IntArray, seed: int, processes: Processes) -> Tensor:
         """(rows, features) float32; equal seeds give equal dropout, on the same device."""
@@ -83,7 +85,8 @@ def live_text(
     if config.tuning.checkpointing:
         module.config.use_cache = False  # type: ignore[union-attr]  # it would, with a remark
         module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    return LiveTower(_calmed(wrapper).to(device), parameters, settings, _TextRows(tower, texts))
+    rows = _TextRows(tower, texts)
+    return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
 
 
 def live_images(
@@ -104,7 +107,7 @@ def live_images(
     if config.tuning.checkpointing:
         module.set_grad_checkpointing(True)  # type: ignore[operator]
     rows = _ImageRows(tower, views, config.towers.image.size)
-    return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows)
+    return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
 
 
 class _TextRows:
@@ -164,12 +167,8 @@ class _ImageRows:
     def _render(self, row: int) -> NDArray[np.uint8]:
         path, view = self._views[row]
         image = decode_image(read_content(path), str(path))
-        seen = view if self._tower.any_size else View(**{**_fields(view), "scale": 1.0})
+        seen = view if self._tower.any_size else replace(view, scale=1.0)
         return render(image, seen, self._size)
-
-
-def _fields(view: View) -> dict[str, float]:
-    return {name: getattr(view, name) for name in View.__dataclass_fields__}
 
 
 def _cut(order: IntArray, most: int) -> list[IntArray]:

@@ -52,6 +52,7 @@ class LiveFeatures:
     ) -> None:
         self._data, self._tuning, self._processes, self._seed = data, tuning, processes, seed
         self._towers = towers
+        self._fed = False  # whether rows of this process were in a batch since the last step
 
     def steps(self, wanted: Sequence[Wanted], name: str) -> Iterator[Features]:
         """As ``FeatureSource.steps``; the next step's images are rendered meanwhile."""
@@ -84,12 +85,13 @@ class LiveFeatures:
             if tower is None:
                 continue
             idle = sorted(name for name, p in tower.parameters.items() if p.grad is None)
-            if idle:
+            if idle and self._fed:
                 raise ConfigError(
                     f"adapter {idle[0]} gets no gradient (the model passes {len(idle)} by); "
                     "name the modules that it calls in adapters.*.targets"
                 )
             self._processes.add_up(tower.parameters.values())
+        self._fed = False
 
     def _prefetch(self, rows: Sequence[tuple[IntArray, IntArray]]) -> None:
         for pair in rows:
@@ -110,13 +112,16 @@ class LiveFeatures:
             self._encode(tower, own[chunk], f"{name}/{index}", keep=not self._again)
             for index, chunk in enumerate(chunks)
         ]
-        order = torch.from_numpy(np.argsort(np.concatenate(chunks))).to(device)
-        mine = torch.cat([part.detach() for part in parts])[order]
+        # A batch of few items may leave a process without any.
+        mine = torch.zeros((len(own), tower.dimension), device=device)
+        for chunk, part in zip(chunks, parts, strict=True):
+            mine[torch.from_numpy(chunk).to(device)] = part.detach()
         leaf = self._processes.gather(mine, len(rows)).requires_grad_()
 
         def backward() -> None:
             assert leaf.grad is not None, "the loss does not depend on these features"
             grads = leaf.grad[first:last]
+            self._fed |= bool(len(own))
             for index, chunk in enumerate(chunks):
                 part = parts[index]
                 if self._again:
@@ -145,13 +150,11 @@ class LiveFeatures:
             return found
         first, last = self._processes.bounds(len(rows))
         own = rows[first:last]
-        out: Tensor | None = None
+        out = torch.zeros((len(own), tower.dimension), device=self._processes.device)
         with torch.no_grad(), _without_dropout(tower):
             for chunk in tower.rows.chunks(own, self._tuning.chunk):
                 part = tower.encode(own[chunk], 0, self._processes)
-                out = part.new_empty((len(own), part.shape[1])) if out is None else out
                 out[torch.from_numpy(chunk).to(part.device)] = part
-        assert out is not None, "a process without rows"
         gathered = self._processes.gather(out, len(rows))
         return np.asarray(gathered.cpu().numpy(), np.float32)
 
