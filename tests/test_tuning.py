@@ -93,6 +93,20 @@ def test_the_gradient_is_that_of_the_plain_batch(
     same(gradients(tiny_config(folder, override), folder), plain)
 
 
+def test_stages_of_convolutions_are_seen_under_checkpointing(folder: Path) -> None:
+    """Stages nest blocks there: timm's own checkpointing would pass their hooks by."""
+    settings = (
+        "adapters.text.rank=0",
+        "towers.image.name=test_efficientnet",
+        f"towers.image.weights={folder / 'convolutions.safetensors'}",
+        "towers.image.stages=['blocks.1','blocks.2']",
+    )
+    plain = gradients(tiny_config(folder, *settings), folder)
+    assert [name for name in plain if name.endswith("conv_pwl/B")]
+    found = gradients(tiny_config(folder, *settings, "tuning.checkpointing=true"), folder)
+    same(found, plain)
+
+
 @pytest.mark.parametrize("way", ["cached_gradients", "checkpointing"])
 def test_dropout_is_the_same_when_a_chunk_runs_again(folder: Path, way: str) -> None:
     dropout = ("adapters.text.dropout=0.5", "adapters.image.dropout=0.5")

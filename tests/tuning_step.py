@@ -146,7 +146,8 @@ def tiny_towers(folder: Path, kind: str = "Bert") -> Path:
     torch.manual_seed(0)
     (folder / "text").mkdir(parents=True)
     tiny_text_model(folder / "text", kind)
-    save_file(timm.create_model("test_vit").state_dict(), folder / "image.safetensors")
+    for name, file in (("test_vit", "image"), ("test_efficientnet", "convolutions")):
+        save_file(timm.create_model(name).state_dict(), folder / f"{file}.safetensors")
     for number in range(ITEMS):
         noise = np.random.default_rng(number).integers(0, 256, (6, 6, 3), np.uint8)
         PIL.Image.fromarray(noise).resize((64, 64)).save(folder / f"{number}.png")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from saywhere.config import AdapterConfig, Config
 from saywhere.images import decode_image, read_content
@@ -105,9 +107,22 @@ def live_images(
     parameters = attach(module, sites, settings, seed=seed, name="tuned")
     wrapper = pooled_stages(module, config.towers.image)
     if config.tuning.checkpointing:
-        module.set_grad_checkpointing(True)  # type: ignore[operator]
+        _checkpoint_blocks(module)
     rows = _ImageRows(tower, views, config.towers.image.size)
     return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
+
+
+def _checkpoint_blocks(module: nn.Module) -> None:
+    """Recompute each block of a timm model in the backward pass.
+
+    timm's own way takes the blocks apart, so that stages that are hooked would never be called.
+    """
+    blocks = getattr(module, "blocks", None)
+    if not isinstance(blocks, nn.Sequential | nn.ModuleList):
+        module.set_grad_checkpointing(True)  # type: ignore[operator]
+        return
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 class _TextRows:
