@@ -122,7 +122,7 @@ def _checkpoint_blocks(module: nn.Module) -> None:
         module.set_grad_checkpointing(True)  # type: ignore[operator]
         return
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 class _TextRows:
