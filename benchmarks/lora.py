@@ -27,6 +27,7 @@ from saywhere.data import read
 from saywhere.evaluate import make_task
 from saywhere.files import write_text
 from saywhere.fit import train_experts
+from saywhere.hardware import Runtime
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.trainset import prepare
 from saywhere.tune import Material, tune_experts
@@ -50,8 +51,12 @@ def main() -> None:
         shared = [f"seed={seed}", "train.layout=generalist", 'train.fit_places_ending_in=""']
         config = load_config("small-lora", overrides=[*shared, *options.set])
         towers = (
-            image_tower(config.towers.image, threads=config.threads, adapter=config.adapters.image),
-            text_tower(config.towers.text, threads=config.threads, adapter=config.adapters.text),
+            image_tower(
+                config.towers.image, runtime=Runtime(config.threads), adapter=config.adapters.image
+            ),
+            text_tower(
+                config.towers.text, runtime=Runtime(config.threads), adapter=config.adapters.text
+            ),
         )
         started = time.perf_counter()
         frozen = train_experts(train, _without(config), towers, _log)

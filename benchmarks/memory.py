@@ -43,13 +43,14 @@ def measure(options: argparse.Namespace) -> list[float]:
     """Megabytes added, and milliseconds for each expert's text and image."""
     from saywhere.adapters import Adapter
     from saywhere.config import load_config
+    from saywhere.hardware import Runtime
     from saywhere.towers import image_tower, text_tower
 
     on = ("adapters.image.rank=8", "adapters.text.rank=8")
     config = load_config(options.preset, overrides=on if options.measure == "shared" else ())
     makers = (
-        lambda: image_tower(config.towers.image, threads=1, adapter=config.adapters.image),
-        lambda: text_tower(config.towers.text, threads=1, adapter=config.adapters.text),
+        lambda: image_tower(config.towers.image, runtime=Runtime(1), adapter=config.adapters.image),
+        lambda: text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text),
     )
     size = config.towers.image.size
     inputs = np.zeros((1, size, size, 3), np.uint8), ["a red brick church by a pond"]

@@ -55,6 +55,7 @@ def measure(options: argparse.Namespace) -> tuple[float, float]:
 
     from saywhere.batches import Batch
     from saywhere.config import load_config
+    from saywhere.hardware import Runtime
     from saywhere.heads import Ensemble, create_member
     from saywhere.losses import info_nce
     from saywhere.sources import Wanted
@@ -69,8 +70,8 @@ def measure(options: argparse.Namespace) -> tuple[float, float]:
         options.preset, overrides=[*ways, f"tuning.chunk={options.chunk}", *options.set]
     )
     torch.set_num_threads(config.threads)
-    image = image_tower(config.towers.image, threads=1, adapter=config.adapters.image)
-    text = text_tower(config.towers.text, threads=1, adapter=config.adapters.text)
+    image = image_tower(config.towers.image, runtime=Runtime(1), adapter=config.adapters.image)
+    text = text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text)
     batch, processes = options.batches[0], this_process(config.tuning)
     with tempfile.TemporaryDirectory() as folder:
         views = [(path, View()) for path in _noise(Path(folder), batch)]

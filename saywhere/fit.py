@@ -151,10 +151,10 @@ def _similarity(
         fixed = len(images[0])
         requests = [data.requests[index] for index in items]
         seen = [replace(request, views=request.views[:fixed]) for request in requests]
-        images = image_features(towers[0], seen, data.size, None, expert.image_adapter)
+        images = image_features(towers[0], seen, data.size, adapter=expert.image_adapter)
     if expert.text_adapter is not None:
         words = [data.texts[row] for row in data.train.rows(items)[1]]
-        texts = text_features(towers[1], words, None, expert.text_adapter)
+        texts = text_features(towers[1], words, adapter=expert.text_adapter)
     return np.asarray(expert.encode_text(texts) @ expert.encode_image(images).T, np.float32)
 
 

@@ -23,16 +23,29 @@ from saywhere.adapters import Adapter, check_sites
 from saywhere.bundle import load_experts
 from saywhere.cli import commands
 from saywhere.config import AdapterConfig, dump_config, load_config
-from saywhere.embed import open_text_tower
+from saywhere.embed import (
+    embed_image_queries,
+    embed_images,
+    embed_queries,
+    open_image_tower,
+    open_text_tower,
+    query_prior,
+    query_views,
+)
 from saywhere.errors import ConfigError, ExpertError
 from saywhere.expert import expert_from_arrays
-from saywhere.features import text_features
+from saywhere.features import ImageRequest, content_hashes, image_features, text_features
+from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates
+from saywhere.hardware import Runtime
 from saywhere.heads import Ensemble, create_member
-from saywhere.towers import ImageTower, TextTower
+from saywhere.portable import check_whole
+from saywhere.summary import summarise
+from saywhere.towers import ImageTower, TextTower, text_tower
 from saywhere.towers.lora import activate, attach, collect, find_sites, load, merge, parameters_of
+from saywhere.towers.onnxfile import read_onnx
 from saywhere.towers.pooling import pooled_stages, pooled_tokens
 from saywhere.towers.weights import load_image_module, load_text_module
-from saywhere.types import FloatArray
+from saywhere.types import FloatArray, Query, Record
 
 RANK_3 = AdapterConfig(rank=3, alpha=6, dropout=0)
 
@@ -249,14 +262,12 @@ def test_the_exported_image_tower_runs_adapters(
 def test_the_tower_with_and_without_sites_is_one_tower_in_two_files(
     folder: Path, towers: tuple[ImageTower, TextTower]
 ) -> None:
-    from saywhere.towers import text_tower
-
     config = tiny_config(folder)
-    plain = text_tower(config.towers.text, threads=1)
+    plain = text_tower(config.towers.text, runtime=Runtime(1))
     assert plain.path != towers[1].path
     assert plain.fingerprint == towers[1].fingerprint
     higher = config.adapters.text.model_copy(update={"rank": 64, "alpha": 1.0})
-    assert text_tower(config.towers.text, threads=1, adapter=higher).path == towers[1].path
+    assert text_tower(config.towers.text, runtime=Runtime(1), adapter=higher).path == towers[1].path
     with pytest.raises(ExpertError, match="takes no adapters"):
         plain.encode(["a"], some_adapter(towers[1].sites, 2))
     with pytest.raises(ExpertError, match="unexpected"):
@@ -266,16 +277,14 @@ def test_the_tower_with_and_without_sites_is_one_tower_in_two_files(
 def test_a_merged_tower_gives_what_the_shared_one_gives_under_its_adapter(
     folder: Path, towers: tuple[ImageTower, TextTower]
 ) -> None:
-    from saywhere.towers import text_tower
-
     config, texts = tiny_config(folder), ["a", "some words"]
     one, other = (some_adapter(towers[1].sites, 2, seed) for seed in (0, 1))
-    merged = text_tower(config.towers.text, threads=1, merged=one)
+    merged = text_tower(config.towers.text, runtime=Runtime(1), merged=one)
     expected = towers[1].encode(texts, one)
     np.testing.assert_allclose(merged.encode(texts), expected, atol=1e-5)
     assert not merged.sites
     assert merged.fingerprint != towers[1].fingerprint
-    assert text_tower(config.towers.text, threads=1, merged=other).path != merged.path
+    assert text_tower(config.towers.text, runtime=Runtime(1), merged=other).path != merged.path
 
 
 def test_features_are_cached_apart_for_each_adapter(
@@ -287,6 +296,24 @@ def test_features_are_cached_apart_for_each_adapter(
     again = [text_features(tower, ["a roof"], None, adapter) for adapter in adapters]
     assert len({found.tobytes() for found in first}) == 3
     assert [a.tobytes() for a in first] == [a.tobytes() for a in again]
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("float16", 0.01), ("int8", 0.3)])
+def test_smaller_weights_leave_adapters_whole(
+    folder: Path,
+    towers: tuple[ImageTower, TextTower],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    largest: float,
+) -> None:
+    monkeypatch.setattr("saywhere.towers.precision._SMALL", 1)  # as if the arrays were large
+    config = tiny_config(folder, f"towers.text.precision={precision}")
+    tower = text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text)
+    texts, adapter = ["a", "some words", "red roof"], some_adapter(towers[1].sites, 5)
+    assert tower.sites == towers[1].sites
+    found = tower.encode(texts, adapter)
+    assert np.abs(found - towers[1].encode(texts, adapter)).max() < largest
+    assert np.abs(found - tower.encode(texts)).max() > 0.01
 
 
 # --- end to end -----------------------------------------------------------------------------
@@ -372,7 +399,7 @@ def test_an_experts_vectors_depend_on_its_adapters(trained: Path) -> None:
     other = {n: 2 * a for n, a in first.text_adapter.arrays.items()}
     altered = replace(first, text_adapter=Adapter(other))
     assert replace(experts, experts=(altered, *experts.experts[1:])).hash != experts.hash
-    tower = open_text_tower(experts, 1)
+    tower = open_text_tower(experts, Runtime(1))
     one, two = (
         e.encode_text(text_features(tower, ["a pond"], None, e.text_adapter))
         for e in (first, altered)
@@ -392,6 +419,86 @@ def test_a_missing_or_altered_adapter_file_is_refused(trained: Path, tmp_path: P
             path.write_bytes(content[:-9] if harm == "truncated" else content[:-1] + b"\7")
         with pytest.raises(ExpertError, match=r"drone\.adapters\.safetensors: "):
             load_experts(copy)
+
+
+def test_a_summary_counts_adapters_as_trained(trained: Path) -> None:
+    found = summarise(trained)
+    experts = load_experts(trained).experts
+    text = [e.text_adapter.parameters for e in experts if e.text_adapter]
+    image = [e.image_adapter.parameters for e in experts if e.image_adapter]
+    assert [part.text_adapter for part in found.parts] == text
+    assert (found.trained["image_adapters"], found.trained["text_adapters"]) == (
+        sum(image),
+        sum(text),
+    )
+    assert len(image) == len(text) == 3
+    part = found.parts[0]
+    heads = part.image_heads + part.text_heads + part.logit_scales
+    assert part.parameters == heads + image[0] + text[0]
+    config = load_experts(trained).config.towers.text
+    frozen = read_onnx(text_tower(config, runtime=Runtime(1)).path).parameters
+    # Zeros that stand in for an adapter are no weights; a few constants differ with the graph.
+    assert abs(found.frozen["text_tower"] - frozen) < 8
+    assert "text adapters" in found.to_text()
+
+
+def test_a_copy_elsewhere_carries_towers_that_take_adapters(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for out in (tmp_path / "copy", tmp_path / "copy.zip"):
+        run("expert", "export", str(trained), str(out))
+    run("expert", "import", str(tmp_path / "copy.zip"), str(tmp_path / "again"))
+    monkeypatch.setenv("SAYWHERE_CACHE", str(tmp_path / "cache"))
+    assert check_whole(tmp_path / "copy")[0].hash == load_experts(trained).hash
+    assert check_whole(tmp_path / "again")[0].hash == load_experts(trained).hash
+
+
+def test_each_expert_sees_images_and_texts_under_its_own_adapters(
+    trained: Path, small_world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saywhere.features._LOADED", 3)  # several blocks
+    experts = load_experts(trained)
+    tower, words = open_image_tower(experts, Runtime(1)), open_text_tower(experts, Runtime(1))
+    paths = sorted((small_world / "imagery").rglob("*.jpg"))[:7]
+    assert len(paths) == 7
+    records = [Record(str(path), path) for path in paths]
+    views, size = query_views(experts), experts.config.towers.image.size
+    asked = [
+        ImageRequest(path, digest, views)
+        for path, digest in zip(paths, content_hashes(records), strict=True)
+    ]
+    images = [
+        e.encode_image(image_features(tower, asked, size, adapter=e.image_adapter))
+        for e in experts.experts
+    ]
+    for mode in ("mean", "gated"):
+        fused = replace(
+            experts,
+            config=experts.config.model_copy(
+                update={"fusion": experts.config.fusion.model_copy(update={"mode": mode})}
+            ),
+        )
+        log_probability = None
+        if mode == "gated":
+            assert experts.image_classifier is not None
+            frozen = image_features(tower, asked, size)
+            means = np.stack([seen.mean(0) for seen in frozen])
+            log_probability = experts.image_classifier.log_probability(means)
+        gates = image_gates(mode, experts.platforms, np.full(7, UNKNOWN), log_probability)  # type: ignore[arg-type]
+        found = embed_images(fused, records, runtime=Runtime(1)).embeddings.vectors
+        np.testing.assert_allclose(found, fold_images(images, gates), atol=1e-6)
+    no_prior = np.zeros((7, 3), np.float32)
+    asking = embed_image_queries(experts, paths, runtime=Runtime(1)).vectors
+    expected = fold_queries(images, experts.calibration(), no_prior)
+    np.testing.assert_allclose(asking, expected, atol=1e-6)
+    texts = [
+        e.encode_text(text_features(words, ["a pond"], adapter=e.text_adapter))
+        for e in experts.experts
+    ]
+    prior = query_prior(experts, text_features(words, ["a pond"]))
+    spoken = embed_queries(experts, [Query("q", "a pond")], runtime=Runtime(1)).vectors
+    expected = fold_queries(texts, experts.calibration(), prior)
+    np.testing.assert_allclose(spoken, expected, atol=1e-6)
 
 
 def test_adapters_under_other_names_are_refused(trained: Path) -> None:
@@ -421,7 +528,7 @@ def test_towers_taken_out_of_the_folder_are_found_in_the_cache(
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "towers")
     (copy / "towers").mkdir()
-    tower = open_text_tower(load_experts(copy), 1)
+    tower = open_text_tower(load_experts(copy), Runtime(1))
     assert tower.sites
     assert os.fspath(tower.path).startswith(os.environ["SAYWHERE_CACHE"])
 
@@ -450,6 +557,8 @@ def test_two_processes_train_the_experts_of_one(folder: Path, small_world: Path)
     one, two = (load_experts(folder / name).experts[0] for name in ("one", "two"))
     for name, values in (one.arrays() | one.adapter_arrays()).items():
         found = (two.arrays() | two.adapter_arrays())[name]
+        if not values.size:  # a head without a hidden layer
+            continue
         # Adam turns the rounding of a gradient near zero into a step of full length.
         assert np.abs(found - values).mean() < 0.02 * max(np.abs(values).mean(), 1e-3), name
 

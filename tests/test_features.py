@@ -247,7 +247,7 @@ class TimedTower(CountingImageTower):
         self.workers = workers
         self.spans: list[tuple[float, float]] = []
 
-    def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
+    def encode(self, pixels: NDArray[np.uint8], adapter: object = None) -> FloatArray:
         started = time.perf_counter()
         features = super().encode(pixels)
         self.spans.append((started, time.perf_counter()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from saywhere.batches import Batch, TrainingSet
 from saywhere.config import AdapterConfig, Config, load_config
+from saywhere.hardware import Runtime
 from saywhere.heads import Ensemble, create_member
 from saywhere.losses import info_nce
 from saywhere.sources import Wanted
@@ -60,8 +61,8 @@ def tiny_config(folder: Path, *overrides: str) -> Config:
 def open_towers(config: Config) -> tuple[ImageTower, TextTower]:
     """The exported towers of ``config``, which take adapters."""
     return (
-        image_tower(config.towers.image, threads=1, adapter=config.adapters.image),
-        text_tower(config.towers.text, threads=1, adapter=config.adapters.text),
+        image_tower(config.towers.image, runtime=Runtime(1), adapter=config.adapters.image),
+        text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text),
     )
 
 

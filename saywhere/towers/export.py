@@ -76,10 +76,11 @@ def export_image_tower(
         "native_size": size,
         "any_size": free_spatial_axes(model, traced, size),
         "dimension": expected.shape[1],
+        "sites": traced.sites,
     }
-    model = reduce_weights(model, config.precision, "image", config.name)
+    model = reduce_weights(model, config.precision, "image", config.name, traced.sites)
     check_parity(model, traced, expected, config.precision)
-    return _save(config, model, metadata, report, (traced, adapter, merged))
+    return _save(config, model, metadata, report, adapter, merged)
 
 
 def export_text_tower(
@@ -121,10 +122,11 @@ def export_text_tower(
         "pad_token": tokenizer.pad_token,
         "max_tokens": config.max_tokens,
         "dimension": expected.shape[1],
+        "sites": traced.sites,
     }
-    model = reduce_weights(model, config.precision, "text", config.name)
+    model = reduce_weights(model, config.precision, "text", config.name, traced.sites)
     check_parity(model, traced, expected, config.precision)
-    return _save(config, model, metadata, report, (traced, adapter, merged))
+    return _save(config, model, metadata, report, adapter, merged)
 
 
 def _prepared(
@@ -146,11 +148,11 @@ def _save(
     model: onnx.ModelProto,
     metadata: dict[str, Any],
     report: LoadReport,
-    made: tuple[Trace, AdapterConfig, Adapter | None],
+    adapter: AdapterConfig = NO_ADAPTER,
+    merged: Adapter | None = None,
 ) -> Path:
     import onnx
 
-    traced, adapter, merged = made
     added = merged.hash if merged else ""
     versions = build_versions(config)
     if versions is None:
@@ -159,7 +161,6 @@ def _save(
     metadata |= {"name": config.name, "weights": report.weight_hash, "fingerprint": fingerprint}
     metadata |= {"opset": OPSET, "versions": versions, "precision": config.precision}
     metadata |= {"loaded": report.to_dict()}
-    metadata["sites"] = traced.adapter.shapes if traced.adapter else {}
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
     path = tower_file(config, versions, adapter, added)
     with atomic_path(path) as temporary:

@@ -40,6 +40,11 @@ class Trace:
     adapter: AdapterInputs | None
 
     @property
+    def sites(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each array of an adapter, the rank's axis as 0; empty for a frozen tower."""
+        return self.adapter.shapes if self.adapter else {}
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """Of the torch module."""
         return self.inputs | ({"adapter": self.adapter.example} if self.adapter else {})
