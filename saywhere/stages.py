@@ -105,7 +105,7 @@ def train_member(run: Run, log: Log) -> None:
     found = run.checkpoints.load() if run.checkpoints else None
     if found is not None:
         _restore(run, found)
-        log(f"resumed: {run.name} at {found.stage} epoch {found.epoch}")
+        log(f"resumed: {run.name} at {_label(found.stage)} epoch {found.epoch}")
         stages = stages[[stage.name for stage in stages].index(found.stage) :]
     tensors = _tensors(run.data)
     for stage in stages:
@@ -158,8 +158,12 @@ def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position
             f"{stage.name}.learning_rate ({stage.config.learning_rate})"
         )
     seconds = time.perf_counter() - started
-    label = stage.name.removeprefix("train.")
-    log(f"{run.name}: {label}, {epochs} epochs, loss {position.loss:.3f}, {seconds:.1f} s")
+    label, loss = _label(stage.name), position.loss
+    log(f"{run.name}: {label}, {epochs} epochs, loss {loss:.3f}, {seconds:.1f} s")
+
+
+def _label(stage: str) -> str:
+    return stage.removeprefix("train.")
 
 
 def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position) -> None:

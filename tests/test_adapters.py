@@ -306,7 +306,7 @@ def test_smaller_weights_leave_adapters_whole(
     precision: str,
     largest: float,
 ) -> None:
-    monkeypatch.setattr("saywhere.towers.precision._SMALL", 1)  # as if the arrays were large
+    monkeypatch.setattr("saywhere.towers.precision._SMALL", 32)  # as if the arrays were large
     config = tiny_config(folder, f"towers.text.precision={precision}")
     tower = text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text)
     texts, adapter = ["a", "some words", "red roof"], some_adapter(towers[1].sites, 5)
