@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from small import KINDS, Ranks, _ask, _cells, _log, _values
+from small import KINDS, Ranks, _log, _values, ask, compare
 
 from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
@@ -66,14 +66,14 @@ def main() -> None:
         share = sum(a.size for e in tuned.experts for a in e.adapter_arrays().values())
         for name, experts in ((FROZEN, frozen), (TUNED, tuned)):
             for kind, task in tasks.items():
-                ranks = _ask(experts, task)
+                ranks = ask(experts, task)
                 found.setdefault(name, {}).setdefault(kind, []).append(ranks)
                 _log(f"seed {seed}, {name}, {kind}: {_values([ranks]).mean():.1f}")
     lines = ["| towers | " + " | ".join(_head()) + " |", "|---" * (len(_head()) + 1) + "|"]
     for name, kinds in found.items():
         cells = [name]
         for kind in KINDS:
-            cells += _cells(kinds[kind], found[FROZEN][kind], tasks[kind])
+            cells += compare(kinds[kind], found[FROZEN][kind], tasks[kind])
         lines.append("| " + " | ".join([*cells, f"{np.mean(seconds[name]) / 60:.1f}"]) + " |")
     table = "\n".join([*lines, "", f"{share:,} adapter parameters."]) + "\n"
     write_text(options.out / "results.md", table)

@@ -484,7 +484,7 @@ def test_each_expert_sees_images_and_texts_under_its_own_adapters(
             frozen = image_features(tower, asked, size)
             means = np.stack([seen.mean(0) for seen in frozen])
             log_probability = experts.image_classifier.log_probability(means)
-        gates = image_gates(mode, experts.platforms, np.full(7, UNKNOWN), log_probability)  # type: ignore[arg-type]
+        gates = image_gates(mode, experts.platforms, np.full(7, UNKNOWN), log_probability)
         found = embed_images(fused, records, runtime=Runtime(1)).embeddings.vectors
         np.testing.assert_allclose(found, fold_images(images, gates), atol=1e-6)
     no_prior = np.zeros((7, 3), np.float32)
