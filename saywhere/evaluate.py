@@ -101,7 +101,10 @@ class Evaluation:
     official: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: headline numbers flat (``t2i_r1`` …, percent), then every row."""
+        """JSON-able: headline numbers flat (``t2i_r1`` …, percent), then every row.
+
+        ``r_mean`` is the mean of R@1, R@5 and R@10 both ways, the field's mean recall.
+        """
         flat: dict[str, Any] = {}
         for direction in ("t2i", "i2t"):
             row = self.headline(direction)
@@ -113,6 +116,7 @@ class Evaluation:
                 f"{direction}_map": found.map,
                 f"{direction}_median_rank": found.median_rank,
             }
+        flat["r_mean"] = (flat["t2i_r_mean"] + flat["i2t_r_mean"]) / 2
         out = {**flat, "context": dict(self.context), "rows": [row.to_dict() for row in self.rows]}
         return out if self.official is None else {**out, "official": dict(self.official)}
 

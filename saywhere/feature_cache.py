@@ -7,6 +7,7 @@ and everything in it can be computed again.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,8 @@ import numpy as np
 from saywhere.errors import SaywhereError
 from saywhere.towers import cache_folder
 from saywhere.types import FloatArray
+
+_WAIT_S = 60.0  # for others who write into the cache
 
 
 class NoSpaceError(SaywhereError):
@@ -27,7 +30,7 @@ class FeatureCache:
     def __init__(self, connection: sqlite3.Connection, dimension: int) -> None:
         self._connection = connection
         self._dimension = dimension
-        connection.execute("PRAGMA journal_mode=WAL")
+        _turn_log_on(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, vector BLOB) WITHOUT ROWID"
@@ -63,6 +66,20 @@ class FeatureCache:
         )
 
 
+def _turn_log_on(connection: sqlite3.Connection) -> None:
+    """Tried again by ourselves: where another does the same, SQLite fails without waiting."""
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(keys), 500):
         yield keys[start : start + 500]
@@ -79,7 +96,7 @@ def open_cache(fingerprint: str, dimension: int) -> Iterator[FeatureCache]:
     path = cache_folder() / "features" / f"{fingerprint}.sqlite"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=60)
+        connection = sqlite3.connect(path, timeout=_WAIT_S)
     except (OSError, sqlite3.Error) as error:
         raise SaywhereError(
             f"{path}: the feature cache cannot be opened ({error}); set SAYWHERE_CACHE to a "

@@ -114,6 +114,8 @@ def test_tables_hold_every_number() -> None:
     assert all(len(evaluation_cells(row)) == len(EVALUATION_COLUMNS) for row in rows)
     assert text.count("\n|") == len(rows) + 2
     flat = found.to_dict()
+    recalls = [flat[f"{way}_r{k}"] for way in ("t2i", "i2t") for k in (1, 5, 10)]
+    assert flat["r_mean"] == pytest.approx(sum(recalls) / 6)
     assert flat["t2i_r1"] == rows[0].retrieval.recall_at_1
     assert len(flat["rows"]) == len(rows) == 4 * (1 + 2 * len(PLATFORMS))
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -419,15 +418,45 @@ def test_two_processes_share_a_cache(tmp_path: Path, cache: Path) -> None:
     assert [f.tobytes() for f in shared] == [f.tobytes() for f in fresh]
 
 
-def test_many_open_a_new_cache_at_once(tmp_path: Path, cache: Path) -> None:
-    """The first to come turns the write-ahead log on, which the others must wait for."""
-    for _ in range(5):
-        with ThreadPoolExecutor(8) as pool:
-            found = list(
-                pool.map(lambda n: text_features(CountingTextTower(), ["a", f"{n}"]), range(8))
+OPEN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_features as t
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(60):
+    tower = t.CountingTextTower()
+    tower.fingerprint = f"tower-{number}"
+    t.text_features(tower, [sys.argv[2], "same"])
+"""
+
+
+def test_many_open_new_caches_at_once(tmp_path: Path, cache: Path) -> None:
+    """Turning the write-ahead log on fails at once where another does the same."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(Path(__file__).parent), f"{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        for number in range(3)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate()
+    assert [process.returncode for process in started] == [0, 0, 0]
+    for path in (cache / "features").glob("*.sqlite"):
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("SELECT count(*) FROM features").fetchone() == (
+                len(started) + 1,
             )
-        assert len({features[0].tobytes() for features in found}) == 1
-        shutil.rmtree(cache)
 
 
 def test_a_cache_without_space(

@@ -21,6 +21,6 @@ def test_killed_again_and_again_the_line_ends_the_same(
     moments = [0.6 * seconds, *np.random.default_rng(5).uniform(0.2, 0.45, 2) * seconds]
     found = killed(small_world, tmp_path / "killed", towers, moments)
     assert found.outcome == expected, found.stages
-    assert len(found.stages) == 3
+    assert len(found.stages) >= 2, found.stages  # a fast run may end before its last moment
     assert found.resumed, found.stages
     assert leftovers(tmp_path / "killed") == []

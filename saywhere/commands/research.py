@@ -198,6 +198,8 @@ def evaluate(
         print_json(found.to_dict())
     else:
         print_table(evaluation_table(found, every_row=every_row))
+        mean = found.to_dict()["r_mean"]
+        click.echo(f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f}")
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
 
