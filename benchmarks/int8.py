@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from saywhere.bootstrap import interval, paired_difference
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.data import read
-from saywhere.embed import clean_query, embed_images, fold_text_features
+from saywhere.embed import clean_texts, embed_images, fold_text_features
 from saywhere.evaluate import Task, make_task
 from saywhere.features import text_features
 from saywhere.files import write_text
@@ -98,8 +98,8 @@ def _ask(experts: ExpertSet, tower: TextTower, task: Task) -> Ranks:
     """Rank of each query's image, platforms hidden."""
     records = [replace(record, platform=None) for record in task.records]
     images = embed_images(experts, records).embeddings.vectors
-    texts = [clean_query(experts, query.text) for query in task.queries]
-    queries = fold_text_features(experts, text_features(tower, texts))
+    texts = clean_texts(experts, [query.text for query in task.queries])
+    queries = fold_text_features(experts, {"": text_features(tower, texts)})
     return ranks_of_labels(queries, images, task.target, np.arange(len(images)))
 
 

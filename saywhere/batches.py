@@ -56,6 +56,10 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.places)
 
+    def rows(self, items: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows of the views and of the texts that ``take`` takes."""
+        return _rows_of(self.view_start, items)[0], _rows_of(self.text_start, items)[0]
+
     def take(self, items: IntArray) -> TrainingSet:
         """The set of these items alone, in this order."""
         views, view_start = _rows_of(self.view_start, items)

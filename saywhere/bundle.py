@@ -3,7 +3,8 @@
     experts/
       experts.json           manifest: format, files with SHA-256, towers, calibrations, provenance
       config.toml            the resolved configuration
-      satellite.safetensors  … one file an expert
+      satellite.safetensors  … one file an expert: its heads
+      satellite.adapters.safetensors  … and its adapters, where it has some
       platforms.safetensors  the platform classifiers (images, words)
       towers/                the exported frozen towers, hard links where the disk allows
 
@@ -38,6 +39,7 @@ from saywhere.manifest import (
     PLATFORMS_FILE,
     TOWERS_FOLDER,
     Manifest,
+    adapter_file,
     check_tower_sizes,
     expert_file,
     read_manifest,
@@ -87,14 +89,14 @@ class ExpertSet:
 
     @property
     def hash(self) -> str:
-        """Identifies the *image vectors*: heads, gates, views and towers; not the calibration."""
+        """Identifies the *image vectors*: heads, adapters, gates, views, towers; no calibration."""
         digest = hashlib.sha256()
         digest.update(json.dumps(dict(self.towers), sort_keys=True).encode())
         digest.update(self.config.views.model_dump_json(include={"test"}).encode())
         digest.update(f"{self.config.fusion.mode};{self.config.towers.image.size}".encode())
         for expert in self.experts:
             digest.update(expert.name.encode())
-            for part in _packed(expert.arrays()):
+            for part in _packed(expert.arrays() | expert.adapter_arrays()):
                 digest.update(part)
         if self.image_classifier is not None:
             for part in _packed(self.image_classifier.arrays()):
@@ -141,12 +143,7 @@ def load_experts(folder: Path) -> ExpertSet:
     contents = _read_files(folder, manifest)
     check_tower_sizes(folder, manifest)
     platforms = _parse(folder / PLATFORMS_FILE, contents[PLATFORMS_FILE])
-    experts = tuple(
-        expert_from_arrays(
-            BY_NAME[name], _parse(folder / expert_file(name), contents[expert_file(name)])
-        )
-        for name in manifest.experts
-    )
+    experts = tuple(_expert(folder, name, contents) for name in manifest.experts)
     try:
         config = load_config(path=folder / CONFIG_FILE)
     except ConfigError as error:
@@ -184,7 +181,8 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         raise InputError(
             f"{folder}: already holds experts; add --overwrite or choose another --out"
         )
-    own = {MANIFEST_FILE, CONFIG_FILE, PLATFORMS_FILE, TOWERS_FOLDER, *map(expert_file, BY_NAME)}
+    own = {MANIFEST_FILE, CONFIG_FILE, PLATFORMS_FILE, TOWERS_FOLDER}
+    own |= {file(name) for name in BY_NAME for file in (expert_file, adapter_file)}
     foreign = [path for path in folder.iterdir() if path.name not in own]
     foreign += [path for path in folder.glob(f"{TOWERS_FOLDER}/*") if path.suffix != ".onnx"]
     if foreign:
@@ -204,6 +202,8 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None
 
     for expert in experts.experts:
         (folder / expert_file(expert.name)).write_bytes(save(_narrow(expert.arrays())))
+        if adapters := expert.adapter_arrays():
+            (folder / adapter_file(expert.name)).write_bytes(save(_narrow(adapters)))
     (folder / PLATFORMS_FILE).write_bytes(save(_narrow(_classifier_arrays(experts))))
     (folder / CONFIG_FILE).write_text(dump_config(experts.config), "utf-8")
     files = {path.name: hash_file(path) for path in sorted(folder.iterdir())}
@@ -260,6 +260,15 @@ def _read_files(folder: Path, manifest: Manifest) -> dict[str, bytes]:
         if hash_bytes(contents[name]) != expected:
             raise ExpertError(f"{path}: was altered since training; train anew")
     return contents
+
+
+def _expert(folder: Path, name: str, contents: Mapping[str, bytes]) -> Expert:
+    heads, adapters = expert_file(name), adapter_file(name)
+    return expert_from_arrays(
+        BY_NAME[name],
+        _parse(folder / heads, contents[heads]),
+        _parse(folder / adapters, contents[adapters]) if adapters in contents else None,
+    )
 
 
 def _parse(path: Path, content: bytes) -> dict[str, FloatArray]:

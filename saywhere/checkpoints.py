@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from saywhere.errors import InputError
 from saywhere.files import hash_arrays, hash_text, write_bytes
+from saywhere.ranks import rank
 from saywhere.types import Log
 
 EVERY_S = 10.0
@@ -91,11 +92,13 @@ class MemberCheckpoints:
         return not every or passed >= max(every, self._cost / _SHARE)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint.
+        """Replace the checkpoint; of several processes the first one does.
 
         Raises:
             InputError: it cannot be written; the one before it stays.
         """
+        if rank():
+            return
         started = time.monotonic()
         write_bytes(self._path, _packed(checkpoint))
         self.latest = checkpoint.stage, checkpoint.epoch
@@ -161,6 +164,9 @@ def open_work(out: Path, log: Log, *, every: float = EVERY_S) -> Iterator[WorkFo
     target = out.resolve()
     # Cut: a name may be as long as the file system allows, and this one is longer.
     folder = target.with_name(f".{target.name[:80]}.training")
+    if rank():  # the first of several processes holds it for all of them
+        yield WorkFolder(folder, log, every)
+        return
     handle = _hold(folder, out)
     try:
         yield WorkFolder(folder, log, every)

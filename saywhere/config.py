@@ -13,22 +13,43 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
+from saywhere.config_stages import (
+    AdapterConfig,
+    AdaptersConfig,
+    Frozen,
+    StageConfig,
+    TuningConfig,
+)
 from saywhere.errors import ConfigError
 from saywhere.hardware import default_threads
 from saywhere.presets import PRESETS
 from saywhere.types import PLATFORMS, Platform
 from saywhere.views import FIXED_VIEWS
+
+__all__ = [
+    "PRESETS",
+    "AdapterConfig",
+    "AdaptersConfig",
+    "Config",
+    "FusionConfig",
+    "FusionMode",
+    "HeadConfig",
+    "ImageTowerConfig",
+    "MiningConfig",
+    "PriorMode",
+    "StageConfig",
+    "TextConfig",
+    "TextTowerConfig",
+    "TowersConfig",
+    "TrainConfig",
+    "TuningConfig",
+    "ViewsConfig",
+    "dump_config",
+    "load_config",
+]
 
 FusionMode = Literal["own", "mean", "weighted", "gated"]
 PriorMode = Literal["uniform", "words"]
@@ -45,13 +66,7 @@ def _text_or_none(value: object) -> object:
 _OptionalText = Annotated[str | None, BeforeValidator(_text_or_none)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
-    )
-
-
-class _TowerConfig(_Frozen):
+class _TowerConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _own_pin(cls, values: object) -> object:
@@ -106,14 +121,14 @@ class TextTowerConfig(_TowerConfig):
     precision: Precision = "float32"
 
 
-class TowersConfig(_Frozen):
+class TowersConfig(Frozen):
     """The two shared frozen towers."""
 
     image: ImageTowerConfig = ImageTowerConfig()
     text: TextTowerConfig = TextTowerConfig()
 
 
-class ViewsConfig(_Frozen):
+class ViewsConfig(Frozen):
     """Cached views of an image: what the frozen tower sees.
 
     Attributes:
@@ -138,7 +153,7 @@ class ViewsConfig(_Frozen):
         return names
 
 
-class QueryRefinementConfig(_Frozen):
+class QueryRefinementConfig(Frozen):
     """A language model between what a user types and the text tower.
 
     Attributes:
@@ -156,7 +171,7 @@ class QueryRefinementConfig(_Frozen):
     allow_remote: bool = False
 
 
-class TextConfig(_Frozen):
+class TextConfig(Frozen):
     """What is done to words before the text tower sees them.
 
     Attributes:
@@ -177,7 +192,7 @@ class TextConfig(_Frozen):
     query: QueryRefinementConfig = QueryRefinementConfig()
 
 
-class HeadConfig(_Frozen):
+class HeadConfig(Frozen):
     """Projection heads over frozen features, both towers alike.
 
     Attributes:
@@ -194,18 +209,7 @@ class HeadConfig(_Frozen):
     hidden_dropout: float = Field(0.3, ge=0, lt=1)
 
 
-class StageConfig(_Frozen):
-    """One training stage."""
-
-    epochs: int = Field(60, ge=0)
-    batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    warmup: float = Field(0.1, ge=0, lt=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class MiningConfig(_Frozen):
+class MiningConfig(Frozen):
     """Hard negatives for stage 2.
 
     Attributes:
@@ -224,7 +228,7 @@ class MiningConfig(_Frozen):
     in_denominator: bool = False
 
 
-class TrainConfig(_Frozen):
+class TrainConfig(Frozen):
     """How experts are trained.
 
     Attributes:
@@ -250,14 +254,14 @@ class TrainConfig(_Frozen):
     mining: MiningConfig = MiningConfig()
 
 
-class FusionConfig(_Frozen):
+class FusionConfig(Frozen):
     """How the experts' similarities become one score; see ``fusion``."""
 
     mode: FusionMode = "mean"
     prior: PriorMode = "words"
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """Everything that shapes a set of experts; the number of threads shapes only the time taken."""
 
     preset: str = "small"
@@ -268,6 +272,8 @@ class Config(_Frozen):
     text: TextConfig = TextConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
+    adapters: AdaptersConfig = AdaptersConfig()
+    tuning: TuningConfig = TuningConfig()
     fusion: FusionConfig = FusionConfig()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 
+from saywhere.adapters import Adapter
 from saywhere.bundle import ExpertSet
 from saywhere.errors import ExpertError, ImageError, printable
 from saywhere.features import (
@@ -15,6 +17,7 @@ from saywhere.features import (
     Progress,
     content_hashes,
     feature_blocks,
+    image_features,
     text_features,
 )
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, query_log_prior
@@ -24,6 +27,8 @@ from saywhere.text.orientation import remove_orientation
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.types import PLATFORMS, Embeddings, FloatArray, IntArray, Query, Record
 from saywhere.views import FIXED_VIEWS, View
+
+_FROZEN = ""  # where features are told apart by their adapter's hash: those without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,10 @@ def embed_images(
     requests = [ImageRequest(record.path, hashes[record.image_id], views) for record in readable]
     refused: dict[str, str] = {}
     size = experts.config.towers.image.size
-    blocks = feature_blocks(tower, requests, size, progress, refused if skip_bad else None)
+    blocks = {
+        key: feature_blocks(tower, requests, size, progress, refused if skip_bad else None, adapter)
+        for key, adapter in _image_adapters(experts).items()
+    }
     sound, vectors = _fold_blocks(
         experts, blocks, readable, lambda record: hashes[record.image_id] not in refused
     )
@@ -90,27 +98,31 @@ def embed_images(
 
 def _fold_blocks(
     experts: ExpertSet,
-    blocks: Iterable[list[FloatArray]],
+    blocks: Mapping[str, Iterable[list[FloatArray]]],
     records: Sequence[Record],
     is_sound: Callable[[Record], bool],
 ) -> tuple[list[Record], FloatArray]:
     """The sound records and their folded vectors; of the features one block is held at a time.
 
     Args:
-        blocks: features of ``records`` in their order, several times as long as what is kept.
-        is_sound: asked when the first block has come.
+        blocks: by adapter, features of ``records`` in their order, several times as long as what
+            is kept. They go side by side, since an image's gates weigh all experts' vectors.
+        is_sound: asked when the first block of each has come.
     """
     sound: list[Record] = []
-    folded = [fold_image_features(experts, [], platform_codes([]))]
+    nothing: dict[str, list[FloatArray]] = {key: [] for key in blocks}
+    folded = [fold_image_features(experts, nothing, platform_codes([]))]
     start = 0
-    for block in blocks:
-        pairs = zip(records[start : start + len(block)], block, strict=True)
-        kept = [(record, features) for record, features in pairs if is_sound(record)]
-        part = [record for record, _ in kept]
-        sound += part
-        codes = platform_codes(part)
-        folded.append(fold_image_features(experts, [features for _, features in kept], codes))
-        start += len(block)
+    for together in zip(*blocks.values(), strict=True):
+        part = records[start : start + len(together[0])]
+        start += len(part)
+        is_kept = [is_sound(record) for record in part]
+        kept = list(compress(part, is_kept))
+        features = {
+            key: list(compress(block, is_kept)) for key, block in zip(blocks, together, strict=True)
+        }
+        sound += kept
+        folded.append(fold_image_features(experts, features, platform_codes(kept)))
     return sound, np.concatenate(folded)
 
 
@@ -129,21 +141,52 @@ def _content_hashes(
     return hashes, bad
 
 
+def _image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
+    """What the image tower is to run under, once each; the classifier sees the frozen tower."""
+    adapters = _distinct(expert.image_adapter for expert in experts.experts)
+    return adapters | {_FROZEN: None} if _by_images(experts) else adapters
+
+
+def _text_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
+    adapters = _distinct(expert.text_adapter for expert in experts.experts)
+    return adapters | {_FROZEN: None} if _by_words(experts) else adapters
+
+
+def _distinct(adapters: Iterable[Adapter | None]) -> dict[str, Adapter | None]:
+    return {_key(adapter): adapter for adapter in adapters}
+
+
+def _key(adapter: Adapter | None) -> str:
+    return adapter.hash if adapter else _FROZEN
+
+
 def fold_image_features(
-    experts: ExpertSet, features: Sequence[FloatArray], known: IntArray
+    experts: ExpertSet, features: Mapping[str, Sequence[FloatArray]], known: IntArray
 ) -> FloatArray:
     """Features of test views to folded vectors.
 
     Args:
-        features: for each image (views, features) float32.
+        features: by the hash of an adapter, the frozen tower's under no name, for each image
+            (views, features) float32.
         known: (n,) index into ``PLATFORMS`` or ``UNKNOWN``.
     """
     log_probability = None
-    if experts.image_classifier is not None and features:
-        means = np.stack([views.mean(0) for views in features])
+    if experts.image_classifier is not None and _by_images(experts) and len(known):
+        means = np.stack([views.mean(0) for views in features[_FROZEN]])
         log_probability = experts.image_classifier.log_probability(means)
     gates = image_gates(experts.config.fusion.mode, experts.platforms, known, log_probability)
-    return fold_images([expert.encode_image(features) for expert in experts.experts], gates)
+    embeddings = [e.encode_image(features[_key(e.image_adapter)]) for e in experts.experts]
+    return fold_images(embeddings, gates)
+
+
+def _by_images(experts: ExpertSet) -> bool:
+    """Whether images are told apart by the classifier."""
+    return experts.image_classifier is not None and experts.config.fusion.mode in ("own", "gated")
+
+
+def _by_words(experts: ExpertSet) -> bool:
+    """Whether queries are told apart by the classifier."""
+    return experts.word_classifier is not None and experts.config.fusion.prior == "words"
 
 
 def embed_queries(
@@ -151,7 +194,11 @@ def embed_queries(
 ) -> Embeddings:
     """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``."""
     tower = open_text_tower(experts, runtime)
-    features = text_features(tower, clean_texts(experts, [query.text for query in queries]))
+    texts = clean_texts(experts, [query.text for query in queries])
+    features = {
+        key: text_features(tower, texts, adapter=adapter)
+        for key, adapter in _text_adapters(experts).items()
+    }
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
 
@@ -179,9 +226,12 @@ def embed_image_queries(
         ImageRequest(path, digest, views)
         for path, digest in zip(paths, content_hashes(records), strict=True)
     ]
-    blocks = feature_blocks(tower, requests, experts.config.towers.image.size, None, None)
-    features = [views for block in blocks for views in block]
-    embeddings = [expert.encode_image(features) for expert in experts.experts]
+    size = experts.config.towers.image.size
+    features = {
+        key: image_features(tower, requests, size, adapter=adapter)
+        for key, adapter in _distinct(expert.image_adapter for expert in experts.experts).items()
+    }
+    embeddings = [e.encode_image(features[_key(e.image_adapter)]) for e in experts.experts]
     no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
     folded = fold_queries(embeddings, experts.calibration(), no_prior)
     return Embeddings(tuple(map(str, paths)), folded, experts.hash)
@@ -202,10 +252,16 @@ def clean_texts(experts: ExpertSet, texts: Sequence[str]) -> list[str]:
     return [remove_orientation(text) for text in texts] if config.clean_queries else list(texts)
 
 
-def fold_text_features(experts: ExpertSet, features: FloatArray) -> FloatArray:
-    """(q, features) float32 text features to folded query vectors."""
-    log_prior = query_prior(experts, features)
-    embeddings = [expert.encode_text(features) for expert in experts.experts]
+def fold_text_features(experts: ExpertSet, features: Mapping[str, FloatArray]) -> FloatArray:
+    """Text features to folded query vectors.
+
+    Args:
+        features: by the hash of an adapter, the frozen tower's under no name, (q, features)
+            float32.
+    """
+    first = next(iter(features.values()))
+    log_prior = query_prior(experts, features.get(_FROZEN, first))
+    embeddings = [e.encode_text(features[_key(e.text_adapter)]) for e in experts.experts]
     return fold_queries(embeddings, experts.calibration(), log_prior)
 
 
@@ -227,14 +283,24 @@ def platform_codes(records: Sequence[Record]) -> IntArray:
 
 def open_image_tower(experts: ExpertSet, runtime: Runtime | None) -> ImageTower:
     """The image tower these experts were trained with."""
-    tower = image_tower(experts.config.towers.image, runtime=runtime, bundle=_bundle(experts))
+    tower = image_tower(
+        experts.config.towers.image,
+        runtime=runtime,
+        bundle=_bundle(experts),
+        adapter=experts.config.adapters.image,
+    )
     _check(experts, "image", tower.fingerprint)
     return tower
 
 
 def open_text_tower(experts: ExpertSet, runtime: Runtime | None) -> TextTower:
     """The text tower these experts were trained with."""
-    tower = text_tower(experts.config.towers.text, runtime=runtime, bundle=_bundle(experts))
+    tower = text_tower(
+        experts.config.towers.text,
+        runtime=runtime,
+        bundle=_bundle(experts),
+        adapter=experts.config.adapters.text,
+    )
     _check(experts, "text", tower.fingerprint)
     return tower
 

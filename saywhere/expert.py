@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saywhere.adapters import Adapter
 from saywhere.errors import ExpertError
 from saywhere.types import FloatArray, Platform
 
@@ -70,10 +71,14 @@ class Expert:
     Attributes:
         platform: None for a generalist.
         members: at least one; similarities are averaged over them.
+        image_adapter, text_adapter: what the towers' weights are updated by before the heads see
+            their features, shared by the members; None for a frozen tower.
     """
 
     platform: Platform | None
     members: tuple[Member, ...]
+    image_adapter: Adapter | None = None
+    text_adapter: Adapter | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +94,7 @@ class Expert:
         """Embed images seen in several views.
 
         Args:
-            features: for each image (views, features) float32.
+            features: for each image (views, features) float32, under this expert's adapter.
 
         Returns:
             (n, dimension) float32, unit length: views are averaged in the joint space.
@@ -117,8 +122,24 @@ class Expert:
         parts = [member.text(features) for member in self.members]
         return np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
 
+    @property
+    def adapter_parameters(self) -> dict[str, int]:
+        """Trained numbers in the adapter of each tower; none where the tower is frozen."""
+        sides = (("image", self.image_adapter), ("text", self.text_adapter))
+        return {side: adapter.parameters for side, adapter in sides if adapter is not None}
+
+    def adapter_arrays(self) -> dict[str, FloatArray]:
+        """Both adapters under flat names, for a safetensors file; empty for frozen towers."""
+        sides = (("image", self.image_adapter), ("text", self.text_adapter))
+        return {
+            f"{side}.{name}": array
+            for side, adapter in sides
+            if adapter is not None
+            for name, array in adapter.arrays.items()
+        }
+
     def arrays(self) -> dict[str, FloatArray]:
-        """Everything trained, under flat names, for a safetensors file."""
+        """The heads, under flat names, for a safetensors file."""
         out: dict[str, FloatArray] = {}
         for index, member in enumerate(self.members):
             out[f"{index}.logit_scale"] = np.asarray([member.logit_scale], np.float32)
@@ -128,8 +149,12 @@ class Expert:
         return out
 
 
-def expert_from_arrays(platform: Platform | None, arrays: Mapping[str, FloatArray]) -> Expert:
-    """The inverse of ``Expert.arrays``.
+def expert_from_arrays(
+    platform: Platform | None,
+    arrays: Mapping[str, FloatArray],
+    adapters: Mapping[str, FloatArray] | None = None,
+) -> Expert:
+    """The inverse of ``Expert.arrays`` and ``Expert.adapter_arrays``.
 
     Raises:
         ExpertError: an array is missing, unknown, or its shape does not fit the others.
@@ -143,7 +168,19 @@ def expert_from_arrays(platform: Platform | None, arrays: Mapping[str, FloatArra
             f"expert file: {len(members)} members take {expected} arrays, it holds {len(arrays)}; "
             "train it anew"
         )
-    return Expert(platform, tuple(members))
+    image, text = _adapter("image.", adapters or {}), _adapter("text.", adapters or {})
+    if sum(len(found.arrays) for found in (image, text) if found) != len(adapters or {}):
+        raise ExpertError("expert file: adapters of another tower than image and text; train anew")
+    return Expert(platform, tuple(members), image, text)
+
+
+def _adapter(prefix: str, arrays: Mapping[str, FloatArray]) -> Adapter | None:
+    own = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    return Adapter(own) if own else None
 
 
 def _member(prefix: str, arrays: Mapping[str, FloatArray]) -> Member:

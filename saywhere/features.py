@@ -1,9 +1,9 @@
 """Frozen features, computed once: images through views and the image tower, texts through the
 text tower, cached by content.
 
-A row of the cache is keyed by the hash of the image's bytes and the view, so it knows neither names
-nor platforms. Features pass through it batch by batch: beside the result itself, memory holds a few
-images and one batch, however many images there are.
+A row of the cache is keyed by the hash of the image's bytes, the view and the adapter, so it knows
+neither names nor platforms. Features pass through it batch by batch: beside the result itself,
+memory holds a few images and one batch, however many images there are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saywhere.adapters import Adapter
 from saywhere.errors import ImageError, printable
 from saywhere.feature_cache import NoSpaceError, open_cache
 from saywhere.files import hash_bytes, hash_file, hash_text
@@ -64,9 +65,10 @@ def image_features(
     size: int,
     progress: Progress | None = None,
     refused: dict[str, str] | None = None,
+    adapter: Adapter | None = None,
 ) -> list[FloatArray]:
     """Features of every view of every image, all at once; see ``feature_blocks``."""
-    blocks = feature_blocks(tower, requests, size, progress, refused)
+    blocks = feature_blocks(tower, requests, size, progress, refused, adapter)
     return [features for block in blocks for features in block]
 
 
@@ -76,6 +78,7 @@ def feature_blocks(
     size: int,
     progress: Progress | None = None,
     refused: dict[str, str] | None = None,
+    adapter: Adapter | None = None,
 ) -> Iterator[list[FloatArray]]:
     """Features of every view of every image, a few hundred images at a time.
 
@@ -86,6 +89,7 @@ def feature_blocks(
         progress: called with (views done, views to compute) as batches finish.
         refused: where given, an image that cannot be decoded doesn't stop the others: cause and
             remedy are put here by its content hash.
+        adapter: whose updates the tower's weights get.
 
     Yields:
         for each of the next requests (views, dimension) float32, views in the request's order; no
@@ -98,7 +102,7 @@ def feature_blocks(
         TowerError: a size that the tower does not take.
     """
     tower.check_size(size)
-    namespace = f"{tower.fingerprint}:{size}"
+    namespace = f"{_numbers(tower, adapter)}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
     with open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known([key for request in requests for key in _keys(namespace, request)])
@@ -106,7 +110,7 @@ def feature_blocks(
         total = sum(len(request.views) for request in missing)
         done = 0
         with closing(_batches(missing, namespace, size, refused, tower.workers)) as batches:
-            for keys, features in _encoded(tower, batches):
+            for keys, features in _encoded(tower, batches, adapter):
                 cache.store(keys, features)
                 done += len(keys)
                 if progress is not None:
@@ -121,24 +125,29 @@ def feature_blocks(
 
 
 def text_features(
-    tower: TextTower, texts: Sequence[str], progress: Progress | None = None
+    tower: TextTower,
+    texts: Sequence[str],
+    progress: Progress | None = None,
+    adapter: Adapter | None = None,
 ) -> FloatArray:
-    """Features of texts, cached: (n, dimension) float32, unit length.
+    """Features of texts, cached: (n, dimension) float32, unit length; ``adapter`` as for images.
 
     Raises:
         InputError: a text that is not Unicode.
     """
     check_unicode(texts)
     try:
-        return _cached_texts(tower, texts, progress)
+        return _cached_texts(tower, texts, progress, adapter)
     except NoSpaceError:
         if len(texts) > tower.batch_size:
             raise
-        return tower.encode(texts)  # a full disk must not stop a search
+        return tower.encode(texts, adapter)  # a full disk must not stop a search
 
 
-def _cached_texts(tower: TextTower, texts: Sequence[str], progress: Progress | None) -> FloatArray:
-    keys = [hash_text(f"{tower.fingerprint}:{text}") for text in texts]
+def _cached_texts(
+    tower: TextTower, texts: Sequence[str], progress: Progress | None, adapter: Adapter | None
+) -> FloatArray:
+    keys = [hash_text(f"{_numbers(tower, adapter)}:{text}") for text in texts]
     with open_cache(tower.fingerprint, tower.dimension) as cache:
         known = cache.known(keys)
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -146,10 +155,16 @@ def _cached_texts(tower: TextTower, texts: Sequence[str], progress: Progress | N
         step = tower.batch_size
         for start in range(0, len(items), step):
             part = items[start : start + step]
-            cache.store([key for key, _ in part], tower.encode([text for _, text in part]))
+            encoded = tower.encode([text for _, text in part], adapter)
+            cache.store([key for key, _ in part], encoded)
             if progress is not None:
                 progress(min(start + step, len(items)), len(items))
         return cache.load(keys)
+
+
+def _numbers(tower: ImageTower | TextTower, adapter: Adapter | None) -> str:
+    """Identifies the numbers that ``tower`` gives under ``adapter``."""
+    return tower.fingerprint if adapter is None else f"{tower.fingerprint}+{adapter.hash}"
 
 
 def _at_one_size(request: ImageRequest) -> ImageRequest:
@@ -176,7 +191,9 @@ def _missing(
 
 
 def _encoded(
-    tower: ImageTower, batches: Iterable[tuple[list[str], NDArray[np.uint8]]]
+    tower: ImageTower,
+    batches: Iterable[tuple[list[str], NDArray[np.uint8]]],
+    adapter: Adapter | None,
 ) -> Iterator[tuple[list[str], FloatArray]]:
     """Features of batches in their order, ``tower.workers`` of them computed side by side."""
     failure = None
@@ -184,7 +201,7 @@ def _encoded(
         running: deque[tuple[list[str], Future[FloatArray]]] = deque()
         try:
             for keys, pixels in batches:
-                running.append((keys, pool.submit(tower.encode, pixels)))
+                running.append((keys, pool.submit(tower.encode, pixels, adapter)))
                 if len(running) > tower.workers:  # one waits, so that no worker does
                     done, features = running.popleft()
                     yield done, features.result()

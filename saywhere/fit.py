@@ -29,11 +29,12 @@ from saywhere.config import Config, FusionMode
 from saywhere.embed import query_prior
 from saywhere.errors import InputError
 from saywhere.expert import Expert
-from saywhere.features import Progress
+from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
+from saywhere.tune import Material, tune_experts
 from saywhere.types import Dataset, FloatArray, IntArray, Log
 
 MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
@@ -92,7 +93,7 @@ def train_experts(
     if len(fitting):
         places = len({data.place_ids[index] for index in fitting})
         log(f"fusion: fitted on {len(fitting)} images of {places} places kept apart")
-        experts = replace(experts, calibrations=fit_fusion(experts, data, fitting))
+        experts = replace(experts, calibrations=fit_fusion(experts, data, fitting, towers))
         if config.train.refit:
             log("refit: training again with every place")
             full = _assemble(job, "refit", np.arange(len(data.train)), strengths)
@@ -112,7 +113,12 @@ def fitting_items(data: PreparedData, config: Config) -> IntArray:
     return np.asarray(chosen, np.int64)
 
 
-def fit_fusion(experts: ExpertSet, data: PreparedData, items: IntArray) -> dict[str, Calibration]:
+def fit_fusion(
+    experts: ExpertSet,
+    data: PreparedData,
+    items: IntArray,
+    towers: tuple[ImageTower, TextTower],
+) -> dict[str, Calibration]:
     """Calibrations of every mode, fitted on ``items``, their platforms taken for unknown."""
     features = [data.test_features[index] for index in items]
     subset = data.train.take(items)
@@ -120,9 +126,7 @@ def fit_fusion(experts: ExpertSet, data: PreparedData, items: IntArray) -> dict[
     owner = _text_owner(subset)  # (q,)
     positives = owner[:, None] == np.arange(len(items))[None, :]
     same_place = subset.places[owner][:, None] == subset.places[None, :]
-    similarity = np.stack(
-        [expert.encode_text(texts) @ expert.encode_image(features).T for expert in experts.experts]
-    )
+    similarity = np.stack([_similarity(expert, data, items, towers) for expert in experts.experts])
     scales = np.asarray([_mean_scale(expert) for expert in experts.experts], np.float32)
     calibrations: dict[str, Calibration] = {}
     for mode in MODES:
@@ -135,6 +139,23 @@ def fit_fusion(experts: ExpertSet, data: PreparedData, items: IntArray) -> dict[
         )
         calibrations[mode] = fit_calibration(problem, mode, scales)
     return calibrations
+
+
+def _similarity(
+    expert: Expert, data: PreparedData, items: IntArray, towers: tuple[ImageTower, TextTower]
+) -> FloatArray:
+    """(texts, images) float32 of ``items`` by one expert, its adapters at work."""
+    images = [data.test_features[index] for index in items]
+    texts = data.train.take(items).texts
+    if expert.image_adapter is not None:
+        fixed = len(images[0])
+        requests = [data.requests[index] for index in items]
+        seen = [replace(request, views=request.views[:fixed]) for request in requests]
+        images = image_features(towers[0], seen, data.size, adapter=expert.image_adapter)
+    if expert.text_adapter is not None:
+        words = [data.texts[row] for row in data.train.rows(items)[1]]
+        texts = text_features(towers[1], words, adapter=expert.text_adapter)
+    return np.asarray(expert.encode_text(texts) @ expert.encode_image(images).T, np.float32)
 
 
 def _gates(experts: ExpertSet, mode: FusionMode, features: list[FloatArray]) -> FloatArray:
@@ -192,6 +213,9 @@ def _assemble(job: _Job, part: str, items: IntArray, strengths: _Strengths) -> E
     """
     find = partial(job.training.member, part) if job.training else None
     experts = train_layout(job.data.train.take(items), job.config, job.log, find)
+    if job.config.adapters.on:
+        material = Material(job.data, items, job.towers)
+        experts = tune_experts(experts, material, job.config, job.log, find)
     (images, codes), (texts, text_codes) = _platform_samples(job.data, items)
     return ExpertSet(
         config=job.config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class Dropout(nn.Module):
         if not self.training or not self.share:
             return values
         kept = self.generator.random(tuple(values.shape), dtype=np.float32) >= self.share
-        return values * torch.from_numpy(kept.astype(np.float32) / np.float32(1 - self.share))
+        factors = torch.from_numpy(kept.astype(np.float32) / np.float32(1 - self.share))
+        return values * factors.to(values.device)
 
 
 class ProjectionHead(nn.Module):
@@ -96,6 +98,11 @@ class MemberModule(nn.Module):
         """Of the dropout masks; all layers draw from this one."""
         return self.image.input_dropout.generator
 
+    @property
+    def parts(self) -> tuple[MemberModule, ...]:
+        """Itself, as ``Ensemble.parts``."""
+        return (self,)
+
     @torch.no_grad()
     def clamp_scale(self) -> None:
         """Keep the scale at most 100; call after each step.
@@ -108,6 +115,35 @@ class MemberModule(nn.Module):
     def freeze(self) -> Member:
         """The member as arrays."""
         return Member(self.image.freeze(), self.text.freeze(), float(self.scale.detach()))
+
+
+class Ensemble(nn.Module):
+    """Members that train together over the same features, and the adapters that shape these.
+
+    The adapters' parameters lie in the towers; they are held here, too, so that this module has
+    everything that is trained.
+    """
+
+    def __init__(
+        self, members: Sequence[MemberModule], adapters: Mapping[str, nn.Parameter]
+    ) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.adapters = nn.ParameterDict({_key(name): p for name, p in adapters.items()})
+
+    @property
+    def parts(self) -> tuple[MemberModule, ...]:
+        """The members."""
+        return tuple(part for part in self.members if isinstance(part, MemberModule))
+
+    def clamp_scale(self) -> None:
+        """As ``MemberModule.clamp_scale``, for every member."""
+        for part in self.parts:
+            part.clamp_scale()
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "/")  # torch takes no dots in the names of parameters
 
 
 def create_member(
@@ -128,6 +164,34 @@ def create_member(
             for features, dropout in sides
         )
     return MemberModule(image, text)
+
+
+def thaw_member(member: Member, config: HeadConfig, seed: int) -> MemberModule:
+    """The module whose ``freeze`` gives ``member``; ``config`` gives its dropout alone."""
+    generator = np.random.default_rng(seed)
+    sides = ((member.image, config.image_dropout), (member.text, config.text_dropout))
+    with torch.random.fork_rng(devices=[]):  # the weights drawn are overwritten
+        image, text = (_thaw_head(head, config, share, generator) for head, share in sides)
+    module = MemberModule(image, text)
+    with torch.no_grad():
+        module.logit_scale.fill_(math.log(member.logit_scale))
+    return module
+
+
+def _thaw_head(
+    head: Head, config: HeadConfig, dropout: float, generator: np.random.Generator
+) -> ProjectionHead:
+    shape = {"hidden": len(head.bias1), "dimension": len(head.bias2)}
+    moments = torch.tensor(head.mean), torch.tensor(head.std)
+    module = ProjectionHead(moments, config.model_copy(update=shape), dropout, generator)
+    layers = [(module.second, head.weight2, head.bias2)]
+    if module.first is not None:
+        layers.append((module.first, head.weight1, head.bias1))
+    with torch.no_grad():
+        for layer, weight, bias in layers:
+            layer.weight.copy_(torch.tensor(weight))
+            layer.bias.copy_(torch.tensor(bias))
+    return module
 
 
 def _moments(features: FloatArray) -> tuple[Tensor, Tensor]:

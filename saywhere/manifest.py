@@ -64,8 +64,13 @@ class Manifest(BaseModel):
 
 
 def expert_file(name: str) -> str:
-    """File of the expert called ``name``."""
+    """File of the heads of the expert called ``name``."""
     return f"{name}.safetensors"
+
+
+def adapter_file(name: str) -> str:
+    """File of the adapters of the expert called ``name``; there only where it has some."""
+    return f"{name}.adapters.safetensors"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -154,11 +159,12 @@ def check_towers(folder: Path) -> None:
 def _check_names(path: Path, manifest: Manifest) -> None:
     """The manifest names the files we would write and no other: no name leads out of the folder."""
     experts = manifest.experts
+    required = {CONFIG_FILE, PLATFORMS_FILE, *map(expert_file, experts)}
     good = (
         bool(experts)
         and len(set(experts)) == len(experts)
         and set(experts) <= set(BY_NAME)
-        and set(manifest.files) == {CONFIG_FILE, PLATFORMS_FILE, *map(expert_file, experts)}
+        and required <= set(manifest.files) <= required | set(map(adapter_file, experts))
         and all(Path(name).name == name and ".onnx" in name for name in manifest.tower_files)
         and {len(c.scale) for c in manifest.calibrations.values()} <= {len(experts)}
     )

@@ -29,6 +29,7 @@ from saywhere.manifest import (
     MANIFEST_FILE,
     PLATFORMS_FILE,
     TOWERS_FOLDER,
+    adapter_file,
     check_towers,
     expert_file,
 )
@@ -40,7 +41,8 @@ _MOST_LOADED = 1_000_000_000  # of what is read into memory: everything but the 
 _ARCHIVE_ROOT = "experts"
 _DATE = (1980, 1, 1, 0, 0, 0)
 _BLOCK = 1 << 20
-_LOADED = {MANIFEST_FILE, CONFIG_FILE, PLATFORMS_FILE, *map(expert_file, BY_NAME)}
+_LOADED = {MANIFEST_FILE, CONFIG_FILE, PLATFORMS_FILE}
+_LOADED |= {file(name) for name in BY_NAME for file in (expert_file, adapter_file)}
 
 
 def check_whole(folder: Path) -> tuple[ExpertSet, Mapping[str, tuple[Path, OnnxFile]]]:
@@ -57,11 +59,12 @@ def check_whole(folder: Path) -> tuple[ExpertSet, Mapping[str, tuple[Path, OnnxF
     experts = load_experts(folder)
     check_towers(folder)
     towers = {}
-    for side, config in (
-        ("image", experts.config.towers.image),
-        ("text", experts.config.towers.text),
+    configs, adapters = experts.config.towers, experts.config.adapters
+    for side, config, adapter in (
+        ("image", configs.image, adapters.image),
+        ("text", configs.text, adapters.text),
     ):
-        path = find_tower(config, folder / TOWERS_FOLDER)
+        path = find_tower(config, folder / TOWERS_FOLDER, adapter)
         if path is None:
             raise ExpertError(
                 f"{folder}: its {side} tower is neither in {TOWERS_FOLDER}/ nor in the cache; "

@@ -39,6 +39,8 @@ def _paper(image: str, size: int) -> Mapping[str, Any]:
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "small": {},
+    # Adapters in the text tower only: the images' features stay cached, so a CPU trains it.
+    "small-lora": {"adapters": {"text": {"rank": 8, "layers": 2}}},
     "paper": _paper("eva02_large_patch14_clip_336.merged2b", 336),
     "paper-base": _paper("eva02_base_patch16_clip_224.merged2b", 224),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,12 @@ from saywhere.batches import (
 from saywhere.checkpoints import Checkpoint, MemberCheckpoints
 from saywhere.config import Config, MiningConfig, StageConfig
 from saywhere.errors import ConfigError
-from saywhere.heads import MemberModule
+from saywhere.expert import Expert
+from saywhere.heads import Ensemble, MemberModule
 from saywhere.losses import info_nce, negative_mask
 from saywhere.mining import NONE, MiningItems, mine_hard_negatives
 from saywhere.optimiser import Optimiser
+from saywhere.sources import CachedFeatures, FeatureSource, Wanted
 from saywhere.types import IntArray, Log
 
 
@@ -42,27 +44,32 @@ class Run:
         generator: of its batches.
         continued: from a generalist, whose weights ``module`` has.
         checkpoints: None: it starts anew, and leaves nothing behind.
+        source: what gives the features of rows of ``data``.
     """
 
     name: str
-    module: MemberModule
+    module: MemberModule | Ensemble
     data: TrainingSet
     config: Config
     generator: np.random.Generator
     continued: bool
     checkpoints: MemberCheckpoints | None = None
+    source: FeatureSource | None = None
+
+    @property
+    def features(self) -> FeatureSource:
+        """The source; without one, the cached features of ``data``."""
+        return self.source or CachedFeatures(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensors:
-    """The training set's arrays as tensors, sharing their memory.
+    """The training set's codes as tensors, sharing their memory.
 
     Attributes:
         item_codes: (n, most texts of an item) codes of every text of an item, padded with -1.
     """
 
-    views: torch.Tensor
-    texts: torch.Tensor
     codes: torch.Tensor
     item_codes: torch.Tensor
     places: torch.Tensor
@@ -87,22 +94,18 @@ class _Position:
     hard: IntArray | None = None
 
 
-def train_member(run: Run, log: Log) -> MemberModule:
-    """Both stages of one member, or what a checkpoint leaves of them.
+def train_member(run: Run, log: Log) -> None:
+    """Both stages of one member, or what a checkpoint leaves of them; its module is then trained.
 
     Raises:
         ConfigError: training diverged.
         InputError: a checkpoint cannot be written.
     """
-    train = run.config.train
-    first = (
-        _Stage("fine_tune", train.fine_tune) if run.continued else _Stage("stage1", train.stage1)
-    )
-    stages = [first, _Stage("stage2", train.stage2, train.mining)]
+    stages = _stages(run)
     found = run.checkpoints.load() if run.checkpoints else None
     if found is not None:
         _restore(run, found)
-        log(f"resumed: {run.name} at {found.stage} epoch {found.epoch}")
+        log(f"resumed: {run.name} at {_label(found.stage)} epoch {found.epoch}")
         stages = stages[[stage.name for stage in stages].index(found.stage) :]
     tensors = _tensors(run.data)
     for stage in stages:
@@ -112,14 +115,31 @@ def train_member(run: Run, log: Log) -> MemberModule:
         _train_stage(run, tensors, stage, position, log)
     if run.checkpoints and run.checkpoints.latest != (stage.name, stage.config.epochs):
         run.checkpoints.save(_checkpoint(run, stage, position, done=True))
-    return run.module.eval()
+    run.module.eval()
+
+
+def _stages(run: Run) -> list[_Stage]:
+    train, tuning = run.config.train, run.config.tuning
+    if run.source is not None:
+        first, second = _Stage("tuning.stage1", tuning.stage1), tuning.stage2
+        return [first, _Stage("tuning.stage2", second, train.mining)]
+    continued = _Stage("train.fine_tune", train.fine_tune)
+    first = continued if run.continued else _Stage("train.stage1", train.stage1)
+    return [first, _Stage("train.stage2", train.stage2, train.mining)]
 
 
 def _position(run: Run, stage: _Stage) -> _Position:
     by_platform = run.config.train.batches == "platform"
     size = stage.config.batch_size
-    steps = stage.config.epochs * count_batches(run.data, size, by_platform=by_platform)
-    return _Position(Optimiser(run.module, stage.config, steps))
+    batches = count_batches(run.data, size, by_platform=by_platform)
+    if run.source is None:
+        return _Position(Optimiser(run.module, stage.config, stage.config.epochs * batches))
+    tuning = run.config.tuning
+    # An epoch ends with a step, so its last batches may be fewer than the others'.
+    whole = -(-batches // tuning.accumulate) * tuning.accumulate
+    return _Position(
+        Optimiser(run.module, stage.config, stage.config.epochs * whole, tuning, run.source.reduce)
+    )
 
 
 def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position, log: Log) -> None:
@@ -135,10 +155,15 @@ def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position
     if not math.isfinite(position.loss):
         raise ConfigError(
             f"{run.name}: the loss became {position.loss}; lower "
-            f"train.{stage.name}.learning_rate ({stage.config.learning_rate})"
+            f"{stage.name}.learning_rate ({stage.config.learning_rate})"
         )
     seconds = time.perf_counter() - started
-    log(f"{run.name}: {stage.name}, {epochs} epochs, loss {position.loss:.3f}, {seconds:.1f} s")
+    label, loss = _label(stage.name), position.loss
+    log(f"{run.name}: {label}, {epochs} epochs, loss {loss:.3f}, {seconds:.1f} s")
+
+
+def _label(stage: str) -> str:
+    return stage.removeprefix("train.")
 
 
 def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position) -> None:
@@ -154,13 +179,14 @@ def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position
         per_anchor=mining.per_anchor if mining else 0,
     )
     extra = position.hard if mining and mining.in_denominator else None
-    position.loss = _pass(run, tensors, batches, position.optimiser, extra)
+    wanted = [_wanted(run, batch, extra) for batch in batches]
+    position.loss = _pass(run, tensors, wanted, (position.optimiser, f"{stage.name}/{epoch}"))
     position.epoch += 1
 
 
 def _checkpoint(run: Run, stage: _Stage, position: _Position, *, done: bool) -> Checkpoint:
     """All that the next epoch depends on; the next stage has its own optimiser and negatives."""
-    arrays = {f"module.{name}": t.numpy() for name, t in run.module.state_dict().items()}
+    arrays = {f"module.{name}": t.cpu().numpy() for name, t in run.module.state_dict().items()}
     if not done:
         arrays |= {f"adam.{name}": array for name, array in position.optimiser.arrays().items()}
         arrays |= {} if position.hard is None else {"hard": position.hard}
@@ -188,7 +214,9 @@ def _place(position: _Position, found: Checkpoint) -> None:
 
 
 def _generators(run: Run) -> dict[str, np.random.Generator]:
-    return {"batches": run.generator, "dropout": run.module.generator}
+    parts = run.module.parts
+    dropout = {f"dropout{index or ''}": part.generator for index, part in enumerate(parts)}
+    return {"batches": run.generator, **dropout}
 
 
 def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -201,42 +229,59 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
 
 def _mine(run: Run, mining: MiningConfig) -> IntArray:
     """Hard negatives by the current heads: first view and last text of every item."""
-    data, member = run.data, run.module.freeze()
+    data = run.data
     texts = data.text_start[1:] - 1  # the orientation-free caption stands last
+    image_features, text_features = run.features.embed(data.view_start[:-1], texts)
+    current = Expert(None, tuple(part.freeze() for part in run.module.parts))
     items = MiningItems(
-        texts=member.text(data.texts[texts]),
-        images=member.image(data.views[data.view_start[:-1]]),
+        texts=current.encode_text(text_features),
+        images=current.encode_image(list(image_features[:, None])),
         places=data.places,
         captions=data.text_codes[texts],
     )
     return mine_hard_negatives(items, mining.top_k, relative_margin=mining.relative_margin)
 
 
+def _wanted(run: Run, batch: Batch, hard: IntArray | None) -> Wanted:
+    """Rows of one step; ``hard`` joins the denominators."""
+    items = np.empty(0, np.int64) if hard is None else _drawn_negatives(hard, batch, run.generator)
+    rows = draw_rows(run.data.view_start, items, run.generator) if len(items) else items
+    return Wanted(batch, items, rows)
+
+
 def _pass(
-    run: Run,
-    tensors: _Tensors,
-    batches: Iterator[Batch],
-    optimiser: Optimiser,
-    hard: IntArray | None,
+    run: Run, tensors: _Tensors, wanted: Sequence[Wanted], by: tuple[Optimiser, str]
 ) -> float:
-    """One pass; the mean loss of its batches. ``hard`` joins the denominators."""
-    module = run.module.train()
+    """One pass; the mean loss of its batches.
+
+    Args:
+        by: what takes the steps, and the name of this pass, unique in the run.
+    """
+    module, (optimiser, name) = run.module.train(), by
     losses = []
-    for batch in batches:
-        extra = None
-        if hard is not None and len(items := _drawn_negatives(hard, batch, run.generator)):
-            rows = draw_rows(run.data.view_start, items, run.generator)
-            extra = module.image(tensors.views[rows]), _negatives(tensors, batch, items)
-        loss = info_nce(
-            module.image(tensors.views[batch.views]),
-            module.text(tensors.texts[batch.texts]),
-            module.scale,
-            _negatives(tensors, batch, batch.items),
-            extra=extra,
-            label_smoothing=optimiser.label_smoothing,
-        )
-        optimiser.step(loss)
-        losses.append(float(loss.detach()))
+    for step, features in zip(wanted, run.features.steps(wanted, name), strict=True):
+        batch = step.batch
+        negatives = _negatives(tensors, batch, batch.items)
+        others = _negatives(tensors, batch, step.items) if len(step.items) else None
+        own = []
+        for part in module.parts:
+            images = part.image(features.images)
+            extra = None
+            if others is not None:
+                extra = images[len(batch.items) :], others.to(images.device)
+            loss = info_nce(
+                images[: len(batch.items)],
+                part.text(features.texts),
+                part.scale,
+                negatives.to(images.device),
+                extra=extra,
+                label_smoothing=optimiser.label_smoothing,
+            )
+            own.append(loss)
+        mean = torch.stack(own).mean()
+        optimiser.step(mean, features.backward)
+        losses.append(float(mean.detach()))
+    optimiser.flush()
     return float(np.mean(losses)) if losses else math.nan
 
 
@@ -263,8 +308,6 @@ def _tensors(data: TrainingSet) -> _Tensors:
     item_codes = np.full((len(data), counts.max()), -1, np.int64)
     item_codes[np.arange(counts.max()) < counts[:, None]] = data.text_codes
     return _Tensors(
-        views=torch.from_numpy(data.views),
-        texts=torch.from_numpy(data.texts),
         codes=torch.from_numpy(data.text_codes),
         item_codes=torch.from_numpy(item_codes),
         places=torch.from_numpy(data.places),

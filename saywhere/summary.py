@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class TowerSummary:
 
 @dataclass(frozen=True, slots=True)
 class ExpertSummary:
-    """One expert; parameters are those of all its members."""
+    """One expert; parameters are those of all its members, who share the adapters."""
 
     name: str
     members: int
@@ -42,6 +43,14 @@ class ExpertSummary:
     image_heads: int
     text_heads: int
     logit_scales: int
+    image_adapter: int
+    text_adapter: int
+
+    @property
+    def parameters(self) -> int:
+        """All that were trained."""
+        heads = self.image_heads + self.text_heads + self.logit_scales
+        return heads + self.image_adapter + self.text_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +119,9 @@ class Summary:
             f"hash       {self.experts.hash[:16]}, {self.bytes / 1e6:.1f} MB on disk",
         ]
         for part in self.parts:
-            count = part.image_heads + part.text_heads + part.logit_scales
             lines.append(
                 f"expert     {part.name}: {part.members} member{'s'[: part.members != 1]}, "
-                f"{part.dimension} numbers an image, {count:,} parameters"
+                f"{part.dimension} numbers an image, {part.parameters:,} parameters"
             )
         lines += self._parameter_lines()
         lines += [
@@ -184,7 +192,7 @@ def summarise(folder: Path) -> Summary:
             file=path.name,
             fingerprint=experts.towers[side],
             bytes=path.stat().st_size,
-            parameters=content.parameters,
+            parameters=content.parameters - _placeholders(content.metadata),
             in_folder=path.parent == folder / TOWERS_FOLDER,
         )
         for side, (path, content) in towers.items()
@@ -209,7 +217,15 @@ def _part(expert: Expert) -> ExpertSummary:
         image_heads=sum(_parameters(member.image) for member in expert.members),
         text_heads=sum(_parameters(member.text) for member in expert.members),
         logit_scales=len(expert.members),
+        image_adapter=expert.adapter_parameters.get("image", 0),
+        text_adapter=expert.adapter_parameters.get("text", 0),
     )
+
+
+def _placeholders(metadata: Mapping[str, Any]) -> int:
+    """Zeros of rank 1 in a tower that takes adapters, where there is none."""
+    shapes = metadata.get("sites", {}).values()
+    return sum(math.prod(length or 1 for length in shape) for shape in shapes)
 
 
 def _parameters(head: Head) -> int:
@@ -218,10 +234,15 @@ def _parameters(head: Head) -> int:
 
 def _trained(experts: ExpertSet, parts: tuple[ExpertSummary, ...]) -> dict[str, int]:
     classifiers = (experts.image_classifier, experts.word_classifier)
+    adapters = {
+        "image_adapters": sum(part.image_adapter for part in parts),
+        "text_adapters": sum(part.text_adapter for part in parts),
+    }
     return {
         "image_heads": sum(part.image_heads for part in parts),
         "text_heads": sum(part.text_heads for part in parts),
         "logit_scales": sum(part.logit_scales for part in parts),
+        **{name: count for name, count in adapters.items() if count},
         "platform_classifiers": sum(c.weight.size + c.bias.size for c in classifiers if c),
         "fusion": sum(len(c.scale) + len(c.offset) + 1 for c in experts.calibrations.values()),
     }

@@ -86,7 +86,8 @@ def training_key(
     """
     arrays = {field.name: getattr(data, field.name) for field in fields(data)}
     shaping = {
-        "config": config.model_dump_json(exclude={"threads"}),
+        # A tower's products are split among threads, and so is their rounding.
+        "config": config.model_dump_json(exclude=set() if config.adapters.on else {"threads"}),
         "data": hash_arrays(arrays),
         "places": list(places),
         "towers": list(towers),
@@ -149,6 +150,7 @@ def _train_members(runs: Sequence[Run], threads: int, log: Log) -> list[MemberMo
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads, "member", torch.set_num_threads, (1,)) as pool:
-            return list(pool.map(lambda run: train_member(run, log), runs))
+            list(pool.map(lambda run: train_member(run, log), runs))
     finally:
         torch.set_num_threads(before)
+    return [run.module for run in runs if isinstance(run.module, MemberModule)]

@@ -32,12 +32,18 @@ class PreparedData:
     Attributes:
         train: items with their fixed and random views.
         test_features: for each item (test views, features), as at query time.
+        requests: for each item its image and views, in the order of ``train.views``.
+        size: edge in pixels of the default view.
+        texts: the texts, in the order of ``train.texts``.
         place_ids: (n,) the records' place_ids.
         data_hash: of image contents, platforms, places and captions.
     """
 
     train: TrainingSet
     test_features: tuple[FloatArray, ...]
+    requests: tuple[ImageRequest, ...]
+    size: int
+    texts: tuple[str, ...]
     place_ids: tuple[str, ...]
     data_hash: str
 
@@ -82,6 +88,9 @@ def prepare(
         test_features=tuple(
             train.views[start : start + len(fixed)] for start in train.view_start[:-1]
         ),
+        requests=tuple(requests),
+        size=config.towers.image.size,
+        texts=tuple(flat),
         place_ids=tuple(str(record.place_id) for record in records),
         data_hash=_data_hash(records, hashes, texts),
     )

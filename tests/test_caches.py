@@ -31,7 +31,7 @@ class FakeTower:
     def __init__(self) -> None:
         self.encoded = 0
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str], adapter: object = None) -> FloatArray:
         self.encoded += len(texts)
         return np.ones((len(texts), 3), np.float32)
 

@@ -56,11 +56,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts optimiser steps; the one that ``steps[1]`` names is the last."""
     counted, step = [0, -1], Optimiser.step
 
-    def spy(self: Optimiser, loss: object) -> None:
+    def spy(self: Optimiser, loss: object, backward: object = None) -> None:
         counted[0] += 1
         if counted[0] == counted[1]:
             raise Killed
-        step(self, loss)  # type: ignore[arg-type]
+        step(self, loss, backward)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Optimiser, "step", spy)
     return counted

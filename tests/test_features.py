@@ -48,7 +48,7 @@ class CountingImageTower(ImageTower):
     def views(self) -> int:
         return sum(shape[0] for shape in self.batches)
 
-    def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
+    def encode(self, pixels: NDArray[np.uint8], adapter: object = None) -> FloatArray:
         n, edge = pixels.shape[:2]
         self.check_size(edge)
         self.batches.append(pixels.shape)
@@ -64,7 +64,7 @@ class CountingTextTower(TextTower):
         self.fingerprint, self.dimension = "words", 3
         self.seen: list[str] = []
 
-    def encode(self, texts: Any) -> FloatArray:
+    def encode(self, texts: Any, adapter: object = None) -> FloatArray:
         self.seen += texts
         return np.asarray([[len(text), hash(text) % 97, 1] for text in texts], np.float32)
 
@@ -246,7 +246,7 @@ class TimedTower(CountingImageTower):
         self.workers = workers
         self.spans: list[tuple[float, float]] = []
 
-    def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
+    def encode(self, pixels: NDArray[np.uint8], adapter: object = None) -> FloatArray:
         started = time.perf_counter()
         features = super().encode(pixels)
         self.spans.append((started, time.perf_counter()))

@@ -295,8 +295,8 @@ def test_the_schedule_covers_every_step(batches: str, monkeypatch: pytest.Monkey
     rates: list[float] = []
     original = Optimiser.step
 
-    def spy(self: Any, loss: Tensor) -> None:
-        original(self, loss)
+    def spy(self: Any, loss: Tensor, backward: Any = None) -> None:
+        original(self, loss, backward)
         rates.append(self._adam.param_groups[0]["lr"])
 
     monkeypatch.setattr(Optimiser, "step", spy)

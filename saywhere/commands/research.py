@@ -73,6 +73,7 @@ def train(
     from saywhere.config import load_config
     from saywhere.data import read
     from saywhere.manifest import training_of
+    from saywhere.ranks import meet, rank
     from saywhere.towers import image_tower, text_tower
 
     more = [f"seed={seed}"] if seed is not None else []
@@ -87,17 +88,21 @@ def train(
         raise MissingExtraError("train", "train", error.name or "torch") from None
     runtime = replace(runtime, threads=config.threads)
     with open_work(out, say, every=every) as work:
-        if fresh:
-            work.clear()
-        work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
-        check_target(out, overwrite=overwrite)
+        if not rank():
+            if fresh:
+                work.clear()
+            work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
+            check_target(out, overwrite=overwrite)
+        meet()
         say("towers: loading; the first time they are exported to ONNX")
         towers = (
-            image_tower(config.towers.image, runtime=runtime),
-            text_tower(config.towers.text, runtime=runtime),
+            image_tower(config.towers.image, runtime=runtime, adapter=config.adapters.image),
+            text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
         )
         with progress_bar("views", runtime.threads) as progress:
             experts = train_experts(dataset, config, towers, say, progress, work)
+        if rank():  # what the first process saves is the same
+            return
         paths = {"image": towers[0].path, "text": towers[1].path}
         save_experts(experts, out, paths, overwrite=overwrite)
         work.forget(training_of(out))

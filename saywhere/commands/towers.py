@@ -12,7 +12,7 @@ from saywhere.commands.console import PATH, json_option, print_json, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from saywhere.config import TowersConfig
+    from saywhere.config import Config
 
 
 @click.group()
@@ -33,10 +33,10 @@ def _config_options(verb: Callable[..., None]) -> Callable[..., None]:
     return verb
 
 
-def _towers(preset: str, path: Path | None, overrides: tuple[str, ...]) -> TowersConfig:
+def _config(preset: str, path: Path | None, overrides: tuple[str, ...]) -> Config:
     from saywhere.config import load_config
 
-    return load_config(preset, path, overrides).towers
+    return load_config(preset, path, overrides)
 
 
 @towers.command("show")
@@ -46,16 +46,17 @@ def towers_show(
     preset: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
     """Load both towers strictly and print what was loaded, with its SHA-256."""
-    config = _towers(preset, config_path, overrides)
+    config = _config(preset, config_path, overrides)
+    towers, adapters = config.towers, config.adapters
     from saywhere.towers import find_tower
     from saywhere.towers.weights import load_image_module, load_text_module
 
     shown: dict[str, dict[str, Any]] = {}
-    for side, settings, report in (
-        ("image", config.image, load_image_module(config.image)[1]),
-        ("text", config.text, load_text_module(config.text)[1]),
+    for side, settings, adapter, report in (
+        ("image", towers.image, adapters.image, load_image_module(towers.image)[1]),
+        ("text", towers.text, adapters.text, load_text_module(towers.text)[1]),
     ):
-        exported = find_tower(settings, None)
+        exported = find_tower(settings, None, adapter)
         shown[side] = {
             "name": settings.name,
             "precision": settings.precision,
@@ -111,8 +112,12 @@ def towers_export(
     from saywhere.files import atomic_path
     from saywhere.towers import image_tower, text_tower
 
-    config = _towers(preset, config_path, overrides)
-    for tower in (image_tower(config.image), text_tower(config.text)):
+    config = _config(preset, config_path, overrides)
+    towers, adapters = config.towers, config.adapters
+    for tower in (
+        image_tower(towers.image, adapter=adapters.image),
+        text_tower(towers.text, adapter=adapters.text),
+    ):
         path = tower.path
         if out is not None:
             path = out / tower.path.name

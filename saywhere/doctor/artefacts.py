@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saywhere.bundle import load_experts
 from saywhere.caches import list_caches
-from saywhere.config import Config
+from saywhere.config import AdapterConfig, Config
 from saywhere.doctor.check import Check, Status, failed
 from saywhere.errors import SaywhereError
 from saywhere.index import index_bytes, verify_index
@@ -29,11 +29,13 @@ def tower_checks(experts: Path | None) -> list[Check]:
         except SaywhereError:
             return []  # the experts' own line says it
         config, bundle, expected = loaded.config, experts / TOWERS_FOLDER, dict(loaded.towers)
-    pairs: list[tuple[str, TowerConfig]] = [
-        ("image", config.towers.image),
-        ("text", config.towers.text),
+    pairs: list[tuple[str, TowerConfig, AdapterConfig]] = [
+        ("image", config.towers.image, config.adapters.image),
+        ("text", config.towers.text, config.adapters.text),
     ]
-    return [_tower(side, tower, bundle, expected.get(side)) for side, tower in pairs]
+    return [
+        _tower(side, (tower, adapter), bundle, expected.get(side)) for side, tower, adapter in pairs
+    ]
 
 
 def cache_checks() -> list[Check]:
@@ -131,9 +133,15 @@ def index_checks(uri: str, experts: Path | None, *, required: bool) -> list[Chec
     return [*checks, _compactness(uri, found.info)]
 
 
-def _tower(side: str, config: TowerConfig, bundle: Path | None, expected: str | None) -> Check:
+def _tower(
+    side: str,
+    what: tuple[TowerConfig, AdapterConfig],
+    bundle: Path | None,
+    expected: str | None,
+) -> Check:
+    config, adapter = what
     name = f"{side} tower"
-    path = find_tower(config, bundle)
+    path = find_tower(config, bundle, adapter)
     if path is None and build_versions(config) is None:
         status: Status = "problem" if expected else "note"
         return Check(

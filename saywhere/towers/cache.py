@@ -3,8 +3,9 @@
 File name: ``<name>-<spec>-<build>.onnx``. *spec* is the hash of the tower's configuration with its
 pinned weight hash; *build* is the hash of the opset and of the versions that exported it. Where
 those packages are installed the build must match (a new torch exports anew); where they are not,
-any build of the same spec serves, newest first. Weights that lie in a file or folder of one's own
-without a pinned hash are part of the build by their files' sizes and times.
+any build of the same spec serves, newest first. A tower that takes adapters is another file, with
+their sites in the spec. Weights that lie in a file or folder of one's own without a pinned hash are
+part of the build by their files' sizes and times.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from saywhere.config import ImageTowerConfig, TextTowerConfig
+from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
 from saywhere.files import hash_text
 
 OPSET = 18
 TowerConfig = ImageTowerConfig | TextTowerConfig
+NO_ADAPTER = AdapterConfig()
 _BUILD_PACKAGES: dict[type[TowerConfig], tuple[str, ...]] = {
     ImageTowerConfig: ("torch", "timm"),
     TextTowerConfig: ("torch", "transformers"),
@@ -50,21 +52,37 @@ def spec_key(config: TowerConfig) -> str:
     return hash_text(type(config).__name__ + config.model_dump_json(exclude=left_out))[:16]
 
 
-def tower_file(config: TowerConfig, versions: dict[str, str]) -> Path:
-    """Where the export of ``config`` with these package versions belongs."""
+def tower_file(
+    config: TowerConfig,
+    versions: dict[str, str],
+    adapter: AdapterConfig = NO_ADAPTER,
+    merged: str = "",
+) -> Path:
+    """Where the export of ``config`` with these package versions belongs.
+
+    Args:
+        adapter: at whose sites the tower takes adapters.
+        merged: hash of the adapter that its weights have taken up.
+    """
     parts = [f"{name}={version}" for name, version in versions.items()]
     build = hash_text(";".join([f"opset={OPSET}", *parts, *_own_files(config)]))[:8]
-    return cache_folder() / "towers" / f"{_stem(config)}-{build}.onnx"
+    return cache_folder() / "towers" / f"{_stem(config, adapter, merged)}-{build}.onnx"
 
 
-def find_tower(config: TowerConfig, bundle: Path | None) -> Path | None:
+def find_tower(
+    config: TowerConfig,
+    bundle: Path | None,
+    adapter: AdapterConfig = NO_ADAPTER,
+    merged: str = "",
+) -> Path | None:
     """The exported file of ``config``: in ``bundle``, else in the cache, else None."""
-    if bundle is not None and (found := _newest(bundle, config)):
+    stem = _stem(config, adapter, merged)
+    if bundle is not None and (found := _newest(bundle, stem)):
         return found
     versions = build_versions(config)
     if versions is None:
-        return _newest(cache_folder() / "towers", config)
-    path = tower_file(config, versions)
+        return _newest(cache_folder() / "towers", stem)
+    path = tower_file(config, versions, adapter, merged)
     return path if path.is_file() else None
 
 
@@ -84,11 +102,16 @@ def _files_of(place: Path) -> list[Path]:
     return sorted(file for file in place.iterdir() if file.is_file()) if place.is_dir() else []
 
 
-def _stem(config: TowerConfig) -> str:
+def _stem(config: TowerConfig, adapter: AdapterConfig, merged: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_.]+", "-", config.name.rsplit("/", 1)[-1])
-    return f"{name}-{spec_key(config)}"
+    spec = spec_key(config)
+    if adapter.rank:  # one graph serves every rank: it names the sites only
+        spec = hash_text(spec + adapter.model_dump_json(include={"layers", "targets"}))[:16]
+    if merged:
+        spec = hash_text(f"{spec}+{merged}")[:16]
+    return f"{name}-{spec}"
 
 
-def _newest(folder: Path, config: TowerConfig) -> Path | None:
-    files = sorted(folder.glob(f"{_stem(config)}-*.onnx"), key=lambda path: path.stat().st_mtime)
+def _newest(folder: Path, stem: str) -> Path | None:
+    files = sorted(folder.glob(f"{stem}-*.onnx"), key=lambda path: path.stat().st_mtime)
     return files[-1] if files else None

@@ -8,6 +8,7 @@ is exported in one of the smaller precisions instead.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,21 +26,26 @@ _SMALL = 1024  # tensors below it, norms and biases, cost nothing and stay float
 
 
 def reduce_weights(
-    model: onnx.ModelProto, precision: Precision, side: str, name: str
+    model: onnx.ModelProto,
+    precision: Precision,
+    side: str,
+    name: str,
+    inputs: Collection[str] = (),
 ) -> onnx.ModelProto:
     """The graph of ``model`` with weights of ``precision``; inputs and outputs stay as they are.
 
     Args:
         side, name: of the tower, image or text.
+        inputs: initialisers that may be overridden, by an adapter; they stay as they are.
 
     Raises:
         TowerError: the weights do not fit that precision, or the result into one file.
         MissingExtraError: ONNX Runtime's quantisation needs a package that is missing.
     """
     if precision == "float16":
-        _halve(model, side, name)
+        _halve(model, side, name, inputs)
     elif precision == "int8":
-        model = _quantise(model, side, name)
+        model = _quantise(model, side, name, inputs)
     size = weight_bytes(model)
     if size + min(_ROOM, LARGEST_FILE // 32) > LARGEST_FILE:
         smaller = "float16 or int8" if precision == "float32" else "int8"
@@ -55,7 +61,7 @@ def weight_bytes(model: onnx.ModelProto) -> int:
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
-def _halve(model: onnx.ModelProto, side: str, name: str) -> None:
+def _halve(model: onnx.ModelProto, side: str, name: str, inputs: Collection[str]) -> None:
     """Store large weights as float16; a Cast gives the graph its float32 back.
 
     ONNX Runtime folds the Casts when it opens the file: memory, speed and sums are float32's.
@@ -66,6 +72,8 @@ def _halve(model: onnx.ModelProto, side: str, name: str) -> None:
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALL:
+            continue
+        if tensor.name in inputs:
             continue
         values = numpy_helper.to_array(tensor)
         if not np.abs(values).max() <= largest:
@@ -81,7 +89,9 @@ def _halve(model: onnx.ModelProto, side: str, name: str) -> None:
     model.graph.node.extend([*casts, *nodes])
 
 
-def _quantise(model: onnx.ModelProto, side: str, name: str) -> onnx.ModelProto:
+def _quantise(
+    model: onnx.ModelProto, side: str, name: str, inputs: Collection[str]
+) -> onnx.ModelProto:
     """Eight-bit weights of matrix products and embedding tables; activations follow at run time.
 
     Convolutions stay float32: their eight-bit kernels are slower than the others on a CPU.
@@ -103,6 +113,7 @@ def _quantise(model: onnx.ModelProto, side: str, name: str) -> onnx.ModelProto:
             op_types_to_quantize=["MatMul", "Gemm", "Gather"],
             per_channel=True,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=_users(model, inputs),
         )
         quantised: onnx.ModelProto = onnx.load(str(path))
     if weight_bytes(quantised) > 0.9 * before:
@@ -111,3 +122,14 @@ def _quantise(model: onnx.ModelProto, side: str, name: str) -> onnx.ModelProto:
             f"set towers.{side}.precision = float32 or float16"
         )
     return quantised
+
+
+def _users(model: onnx.ModelProto, names: Collection[str]) -> list[str]:
+    """Nodes that take one of the tensors called ``names``, transposed or as it is."""
+    reached, users = set(names), []
+    for node in model.graph.node:  # sorted by what they need
+        if reached & set(node.input):
+            users.append(node.name)
+            if node.op_type in ("Transpose", "Cast", "Identity"):
+                reached |= set(node.output)
+    return users

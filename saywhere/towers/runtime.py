@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.errors import InputError, TowerError
+from saywhere.adapters import Adapter, check_sites
+from saywhere.errors import ExpertError, InputError, TowerError
 from saywhere.hardware import Device, Runtime
-from saywhere.types import FloatArray
+from saywhere.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -32,6 +33,8 @@ class _Tower:
     Attributes:
         fingerprint: identifies the numbers this tower gives: hash of its configuration and weights.
         dimension: of the features.
+        sites: shape of each array that an adapter of this tower holds, the rank's axis as 0; empty
+            for a tower that takes none.
     """
 
     required: tuple[str, ...] = ("fingerprint", "dimension")
@@ -43,6 +46,26 @@ class _Tower:
         self.metadata: dict[str, Any] = _read_metadata(path, raw, self.required)
         self.fingerprint: str = self.metadata["fingerprint"]
         self.dimension: int = self.metadata["dimension"]
+        self.sites: Mapping[str, tuple[int, ...]] = {
+            name: tuple(shape) for name, shape in self.metadata.get("sites", {}).items()
+        }
+
+    def _run(self, inputs: dict[str, NDArray[Any]], adapter: Adapter | None) -> FloatArray:
+        """Features of a batch.
+
+        An adapter's arrays stand in for the graph's zeros in this one call: the session and its
+        weights are shared by all adapters, and by threads that use different ones.
+        """
+        if adapter is not None:
+            name = str(self.metadata.get("name"))
+            if not self.sites:
+                raise ExpertError(
+                    f"tower {name!r} takes no adapters; use the experts' own towers folder"
+                )
+            check_sites(adapter, self.sites, name)
+            inputs = {**inputs, **adapter.arrays}
+        features: FloatArray = self._session.run(None, inputs)[0]
+        return features
 
 
 class ImageTower(_Tower):
@@ -91,27 +114,33 @@ class ImageTower(_Tower):
                 f"{takes}; set towers.image.size"
             )
 
-    def encode(self, pixels: NDArray[np.uint8]) -> FloatArray:
+    def encode(self, pixels: NDArray[np.uint8], adapter: Adapter | None = None) -> FloatArray:
         """Features of a batch.
 
         Args:
             pixels: (n, edge, edge, 3) uint8 RGB; see ``check_size`` for edges.
+            adapter: whose updates the tower's weights get.
 
         Returns:
             (n, dimension) float32.
 
         Raises:
             TowerError: an edge the tower does not take.
+            ExpertError: an adapter of another tower.
         """
         for edge in pixels.shape[1:3]:
             self.check_size(edge)
-        # Normalised with the tower's own mean and standard deviation (0..255 scale). Planes first:
-        # on interleaved pixels the same arithmetic takes ten times as long.
+        return self._run({"pixels": self.normalise(pixels)}, adapter)
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> FloatArray:
+        """(n, h, w, 3) uint8 RGB -> (n, 3, h, w) float32 by the tower's own mean and deviation.
+
+        Planes first: on interleaved pixels the same arithmetic takes ten times as long.
+        """
         planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        batch = np.multiply(planes, self._scale, dtype=np.float32)
+        batch: FloatArray = np.multiply(planes, self._scale, dtype=np.float32)  # 0..255 scale
         batch += self._shift
-        features: FloatArray = self._session.run(None, {"pixels": batch})[0]
-        return features
+        return batch
 
 
 class TextTower(_Tower):
@@ -130,11 +159,12 @@ class TextTower(_Tower):
             pad_id=self.metadata["pad_id"], pad_token=self.metadata["pad_token"]
         )
 
-    def encode(self, texts: Sequence[str]) -> FloatArray:
+    def encode(self, texts: Sequence[str], adapter: Adapter | None = None) -> FloatArray:
         """Features of ``texts`` in their order: (n, dimension) float32, unit length.
 
         Raises:
             InputError: a text that is not Unicode.
+            ExpertError: an adapter of another tower.
         """
         check_unicode(texts)
         out = np.empty((len(texts), self.dimension), np.float32)
@@ -142,15 +172,16 @@ class TextTower(_Tower):
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
-            out[chosen] = self._encode_batch([texts[index] for index in chosen])
+            ids, mask = self.tokenize([texts[index] for index in chosen])
+            out[chosen] = self._run({"ids": ids, "mask": mask}, adapter)
         return out
 
-    def _encode_batch(self, texts: list[str]) -> FloatArray:
-        encodings = self._tokenizer.encode_batch(texts)
+    def tokenize(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+        """Token ids and mask, (n, longest) int64, cut at the tower's limit and padded."""
+        encodings = self._tokenizer.encode_batch(list(texts))
         ids = np.asarray([encoding.ids for encoding in encodings], np.int64)
         mask = np.asarray([encoding.attention_mask for encoding in encodings], np.int64)
-        features: FloatArray = self._session.run(None, {"ids": ids, "mask": mask})[0]
-        return features
+        return ids, mask
 
 
 def check_unicode(texts: Sequence[str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from saywhere.config import ImageTowerConfig, Precision, TextTowerConfig
+from saywhere.config import Precision
 from saywhere.errors import MissingExtraError, TowerError
+from saywhere.towers.adapted import AdapterInputs, free_adapter
 from saywhere.towers.cache import OPSET
 
 if TYPE_CHECKING:
@@ -23,6 +25,38 @@ _FREE_STEP = 32  # every convolutional tower halves its input at most five times
 _TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 0.5}
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is traced: a module, and example inputs with their free axes.
+
+    Attributes:
+        adapter: None for a frozen tower.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    axes: dict[str, Any]
+    adapter: AdapterInputs | None
+
+    @property
+    def sites(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each array of an adapter, the rank's axis as 0; empty for a frozen tower."""
+        return self.adapter.shapes if self.adapter else {}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the torch module."""
+        return self.inputs | ({"adapter": self.adapter.example} if self.adapter else {})
+
+    @property
+    def feed(self) -> dict[str, Tensor]:
+        """Of the exported graph."""
+        if self.adapter is None:
+            return self.inputs
+        return self.inputs | dict(zip(self.adapter.names, self.adapter.example, strict=True))
+
+
 def batch_axis() -> Dim:
     """The axis along which inputs are batched."""
     import torch
@@ -30,10 +64,8 @@ def batch_axis() -> Dim:
     return torch.export.Dim("n", min=1, max=4096)
 
 
-def run_torch(
-    module: nn.Module, inputs: dict[str, Tensor], config: ImageTowerConfig | TextTowerConfig
-) -> Tensor:
-    """What the module gives for ``inputs``.
+def run_torch(traced: Trace) -> Tensor:
+    """What the module gives for the example inputs.
 
     Raises:
         TowerError: it cannot take them.
@@ -42,21 +74,16 @@ def run_torch(
 
     try:
         with torch.inference_mode():
-            features: Tensor = module(**inputs)
+            features: Tensor = traced.module(**traced.arguments)
     except TowerError:
         raise
     except Exception as error:  # whatever a model of others raises
-        raise TowerError(_cannot("run", config.name, error)) from None
+        raise TowerError(_cannot("run", traced.name, error)) from None
     return features
 
 
-def trace(
-    module: nn.Module, inputs: dict[str, Tensor], axes: dict[str, Any], name: str
-) -> onnx.ModelProto:
+def trace(traced: Trace) -> onnx.ModelProto:
     """The module as an ONNX graph with the one output ``features``.
-
-    Args:
-        axes: free axes of each input.
 
     Raises:
         TowerError: the exporter cannot.
@@ -71,9 +98,9 @@ def trace(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own deprecations
             program = torch.onnx.export(
-                module,
-                kwargs=inputs,
-                dynamic_shapes=axes,
+                traced.module,
+                kwargs=traced.arguments,
+                dynamic_shapes=traced.axes,
                 opset_version=OPSET,
                 dynamo=True,
                 external_data=False,
@@ -83,12 +110,14 @@ def trace(
     except ImportError as error:
         raise MissingExtraError("exporting a tower", "train", error.name or "onnxscript") from None
     except Exception as error:  # the exporter's own exceptions share no public base
-        raise TowerError(_cannot("trace", name, error)) from None
+        raise TowerError(_cannot("trace", traced.name, error)) from None
     finally:
         log.setLevel(level)
     if program is None:
         raise TowerError("torch.onnx gave no program; check the installed torch and onnxscript")
     model: onnx.ModelProto = program.model_proto
+    if traced.adapter is not None:
+        free_adapter(model, traced.adapter)
     return model
 
 
@@ -100,7 +129,7 @@ def _cannot(verb: str, name: str, error: Exception) -> str:
     )
 
 
-def free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> bool:
+def free_spatial_axes(model: onnx.ModelProto, traced: Trace, size: int) -> bool:
     """Let the graph take any multiple of 32 pixels, if it then still agrees with torch.
 
     A convolutional graph holds no size but the input's; a vision transformer's positions do not
@@ -108,13 +137,6 @@ def free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> b
     """
     import torch
 
-    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
-    inputs = {"pixels": torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))}
-    try:
-        with torch.inference_mode():
-            expected = module(**inputs)
-    except Exception:  # refusing the size, in whatever way, is the answer
-        return False
     freed = type(model)()
     freed.CopyFrom(model)
     for axis, name in ((2, "h"), (3, "w")):
@@ -122,9 +144,14 @@ def free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> b
         dimension.ClearField("dim_value")
         dimension.dim_param = name
     del freed.graph.value_info[:]
+    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
+    pixels = torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))
+    other = replace(traced, inputs={"pixels": pixels})
     try:
-        found = _run_graph(freed, inputs)
-    except Exception:  # as above
+        with torch.inference_mode():
+            expected = other.module(**other.arguments)
+        found = _run_graph(freed, other.feed)
+    except Exception:  # either side refusing the size, in whatever way, is the answer
         return False
     if not _agree(found, expected, _TOLERANCE["float32"]):
         return False
@@ -133,21 +160,17 @@ def free_spatial_axes(model: onnx.ModelProto, module: nn.Module, size: int) -> b
 
 
 def check_parity(
-    model: onnx.ModelProto,
-    inputs: dict[str, Tensor],
-    expected: Tensor,
-    name: str,
-    precision: Precision,
+    model: onnx.ModelProto, traced: Trace, expected: Tensor, precision: Precision
 ) -> None:
     """Refuse a graph whose numbers are not torch's, as far as its precision allows.
 
     Raises:
         TowerError: they are not.
     """
-    if not _agree(_run_graph(model, inputs), expected, _TOLERANCE[precision]):
+    if not _agree(_run_graph(model, traced.feed), expected, _TOLERANCE[precision]):
         raise TowerError(
-            f"the exported graph of {name!r} does not give torch's numbers ({precision}); install "
-            "another version of torch or onnxscript, or choose another tower or precision"
+            f"the exported graph of {traced.name!r} does not give torch's numbers ({precision}); "
+            "install another version of torch or onnxscript, or choose another tower or precision"
         )
 
 

@@ -1,0 +1,1 @@
+"""Towers that are trained along: what feeds them, and how their gradients come together."""
