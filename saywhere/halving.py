@@ -27,7 +27,11 @@ def halved(experts: ExpertSet) -> ExpertSet:
     return replace(
         experts,
         experts=tuple(
-            expert_from_arrays(expert.platform, _rounded(expert.name, expert.arrays()))
+            expert_from_arrays(
+                expert.platform,
+                _rounded(expert.name, expert.arrays()),
+                _rounded(expert.name, expert.adapter_arrays()),
+            )
             for expert in experts.experts
         ),
         image_classifier=_classifier("image classifier", experts.image_classifier),
