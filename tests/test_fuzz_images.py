@@ -124,7 +124,7 @@ def test_the_whole_folder_is_read_and_indexed(
     assert len(found.records) == COUNT + READABLE_NAMES
     assert len(found.skipped) == OTHER_ENCODINGS
     assert all(r.lat is None or (abs(r.lat) <= 90 and r.lon is not None) for r in found.records)
-    arguments = ("index", str(folder), "--index", str(tmp_path / "i"))
+    arguments = ("index", str(folder), "--experts", "any", "--index", str(tmp_path / "i"))
     strict = command(*arguments)
     assert strict.code == 2
     assert_clear(strict.err.removeprefix("saywhere: "), str(folder))

@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from parts.common import Line, Setting, rounds, say, write_photos
+
+if TYPE_CHECKING:
+    from saywhere.adapters import Adapter
 
 Shapes = list[tuple[int, ...]]
 
@@ -105,9 +109,9 @@ def _embed(
     encode = type(tower).encode
     turns = iter(range(1000))
 
-    def recorded(pixels: np.ndarray) -> np.ndarray:
+    def recorded(pixels: np.ndarray, adapter: Adapter | None = None) -> np.ndarray:
         shapes.append(pixels.shape)
-        return encode(tower, pixels)
+        return encode(tower, pixels, adapter)
 
     def job() -> object:
         shapes.clear()
