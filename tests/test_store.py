@@ -548,3 +548,17 @@ def test_build_needs_experts_and_a_dimension(tmp_path: Path) -> None:
                 experts="e",
                 root="r",
             )
+
+
+@pytest.mark.parametrize("own", [None, "4096"])
+def test_the_store_reads_little_ahead_unless_told(tmp_path: Path, own: str | None) -> None:
+    program = (
+        "import os; from pathlib import Path; from saywhere.store.lance import _connect\n"
+        f"_connect(Path({str(tmp_path)!r})); print(os.environ['LANCE_DEFAULT_IO_BUFFER_SIZE'])"
+    )
+    name = "LANCE_DEFAULT_IO_BUFFER_SIZE"
+    environment = {k: v for k, v in os.environ.items() if k != name} | ({name: own} if own else {})
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    assert int(done.stdout) == (int(own) if own else 8 << 20)
