@@ -57,7 +57,7 @@ TABLE = "images"
 # Lance's file format for new tables. Later ones store vectors so that reading them all, as every
 # search does, takes three times the CPU; existing tables are read in whatever format they have.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
-# Bytes Lance reads ahead of a scan. Its own default of 2 GiB is the whole of most galleries: reading
+# Bytes Lance reads ahead of a scan. Its own default, 2 GiB, is the whole of most galleries: reading
 # 400,000 vectors of 772 numbers took 480 MB beside the imports, and takes 150 MB so, as 100,000 do.
 _READ_AHEAD = str(8 << 20)
 # What LanceDB and PyArrow raise for storage they cannot read or write.
