@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from small import real_tasks
 
 from saywhere.bootstrap import interval, paired_difference
 from saywhere.bundle import ExpertSet, load_experts
-from saywhere.data import read
 from saywhere.embed import clean_texts, embed_images, fold_text_features
-from saywhere.evaluate import Task, make_task
+from saywhere.evaluate import Task
 from saywhere.features import text_features
 from saywhere.files import write_text
 from saywhere.towers import TextTower, text_tower
@@ -37,10 +37,7 @@ Ranks = NDArray[np.int64]
 def main() -> None:
     """Quantise, ask, tabulate."""
     options = _options()
-    tasks = {
-        "operator queries": make_task(read(options.data / "track4-mini")),
-        "captions": make_task(read(options.data / "geotext-mini/test_mini.json")),
-    }
+    tasks = real_tasks(options.data)
     experts = load_experts(options.experts)
     config = experts.config.towers.text
     int8 = text_tower(config.model_copy(update={"precision": "int8"}))

@@ -19,12 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from small import KINDS, Ranks, _log, _values, ask, compare
+from small import KINDS, Ranks, _log, _values, ask, compare, real_tasks
 
 from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
 from saywhere.data import read
-from saywhere.evaluate import make_task
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.hardware import Runtime
@@ -39,10 +38,7 @@ FROZEN, TUNED = "frozen towers, heads only", "the same heads, then LoRA"
 def main() -> None:
     """Train both, ask both, tabulate."""
     options = _options()
-    tasks = {
-        "operator queries": make_task(read(options.data / "track4-mini")),
-        "captions": make_task(read(options.data / "geotext-mini/test_mini.json")),
-    }
+    tasks = real_tasks(options.data)
     train = read(options.data / "geotext-mini/train.json")
     found: dict[str, dict[str, list[Ranks]]] = {}
     seconds: dict[str, list[float]] = {FROZEN: [], TUNED: []}

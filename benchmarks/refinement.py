@@ -21,11 +21,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from small import KINDS, Ranks, ask, compare
+from small import KINDS, Ranks, ask, compare, real_tasks
 
 from saywhere.config import Config, load_config
 from saywhere.data import read
-from saywhere.evaluate import Task, make_task
+from saywhere.evaluate import Task
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.refine.lines import RefinedLine, read_lines
@@ -54,10 +54,7 @@ BASE = ("train.layout=generalist", "train.members=1")
 def main() -> None:
     """Train, ask, tabulate."""
     options = _options()
-    tasks = {
-        "operator queries": make_task(read(options.data / "track4-mini")),
-        "captions": make_task(read(options.data / "geotext-mini/test_mini.json")),
-    }
+    tasks = real_tasks(options.data)
     train = read(options.data / "geotext-mini/train.json")
     found: dict[str, dict[str, list[Ranks]]] = {}
     for seed in range(options.seeds):

@@ -40,10 +40,7 @@ Ranks = NDArray[np.int64]
 def main() -> None:
     """Train, ask, tabulate."""
     options = _options()
-    tasks = {
-        "operator queries": make_task(read(options.data / "track4-mini")),
-        "captions": make_task(read(options.data / "geotext-mini/test_mini.json")),
-    }
+    tasks = real_tasks(options.data)
     train = read(options.data / "geotext-mini/train.json")
     found: dict[str, dict[str, list[Ranks]]] = {}
     seconds: dict[str, list[float]] = {}
@@ -80,6 +77,12 @@ def _variants(layout: str, experts: ExpertSet) -> list[tuple[str, ExpertSet]]:
     if layout == "generalist":
         return [("generalist", experts)]
     return [(f"{layout}, {mode}", experts.with_mode(mode)) for mode in MODES]
+
+
+def real_tasks(data: Path) -> dict[str, Task]:
+    """What is asked, by ``KINDS``; ``data`` holds geotext-mini and track4-mini."""
+    paths = data / "track4-mini", data / "geotext-mini/test_mini.json"
+    return {kind: make_task(read(path)) for kind, path in zip(KINDS, paths, strict=True)}
 
 
 def ask(experts: ExpertSet, task: Task) -> Ranks:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 from tuning_step import open_towers, tiny_config, tiny_towers
+from two_processes import run_two
 
 from saywhere.adapters import Adapter, check_sites
 from saywhere.bundle import load_experts
@@ -538,22 +538,8 @@ def test_two_processes_train_the_experts_of_one(folder: Path, small_world: Path)
     still = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
     train_tiny(folder, small_world, folder / "one", *still)
     arguments = train_arguments(folder, small_world, folder / "two", *still)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = "from saywhere.cli import main; main()"
-    running = []
-    for rank in range(2):
-        env = os.environ | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }  # fmt: skip
-        command = [sys.executable, "-c", script, *arguments]
-        running.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors
+    run_two(lambda _rank: ["-c", script, *arguments], timeout=600)
     one, two = (load_experts(folder / name).experts[0] for name in ("one", "two"))
     for name, values in (one.arrays() | one.adapter_arrays()).items():
         found = (two.arrays() | two.adapter_arrays())[name]

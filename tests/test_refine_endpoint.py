@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_endpoint import ANSWERS, FAULTS, MISBEHAVING, FakeEndpoint, serve
+from fake_endpoint import ANSWERS, FAULTS, MISBEHAVING, FakeEndpoint, dataset, order, serve
 
 from saywhere.bundle import ExpertSet
 from saywhere.commands.locate import _with_refinement
@@ -22,38 +22,10 @@ from saywhere.errors import ConfigError, InputError, MissingExtraError
 from saywhere.refine.cache import open_cache
 from saywhere.refine.endpoint import Access, check_url, is_loopback
 from saywhere.refine.lines import open_lines, read_lines
-from saywhere.refine.plan import Order, Settings, StyleChoice, plan
-from saywhere.refine.prompts import load_prompts
 from saywhere.refine.query import refine_queries
 from saywhere.refine.report import Prices
 from saywhere.refine.run import refine, report
 from saywhere.text.guards import Verdict, check
-from saywhere.types import Caption, Dataset, Platform, Record
-
-COLOURS = ("red", "white", "grey", "brown", "pale green", "dark blue", "yellow", "black")
-THINGS = ("hall", "tower", "church", "warehouse", "villa", "school", "station", "terrace", "barn")
-NEARBY = ("pond", "car park", "lawn", "canal", "playing field", "hedge", "railway")
-
-
-def dataset(count: int) -> Dataset:
-    """Captions of two sentences, all different, in the manner of GeoText."""
-    records, captions = [], []
-    for k in range(count):
-        name = f"{k:04d}.jpg"
-        colour, other = COLOURS[k % 8], COLOURS[(k // 8 + 3) % 8]
-        text = (
-            f"A {colour} brick {THINGS[k % 9]} with {k + 2} tall windows stands in the center. "
-            f"To the left lies a {NEARBY[k % 7]}, and a small {other} shed stands behind it."
-        )
-        records.append(Record(name, Path(name), Platform.GROUND, f"{k:04d}"))
-        captions.append(Caption(name, text, text))
-    return Dataset("geotext", Path("train.json"), tuple(records), tuple(captions))
-
-
-def order(count: int, style: StyleChoice = "operator", variants: int = 1, **settings: Any) -> Order:
-    jobs = plan(dataset(count), style, variants)
-    prompts = load_prompts({job.style for job in jobs})
-    return Order(jobs, prompts, Settings(model="fake", **settings))
 
 
 def access(endpoint: FakeEndpoint, **more: Any) -> Access:

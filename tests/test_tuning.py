@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -27,6 +23,7 @@ from tuning_step import (
     tiny_config,
     tiny_towers,
 )
+from two_processes import run_two
 
 from saywhere.batches import Batch
 from saywhere.checkpoints import Training
@@ -120,22 +117,8 @@ def test_dropout_is_the_same_when_a_chunk_runs_again(folder: Path, way: str) -> 
 def test_two_processes_give_the_gradient_of_one(
     folder: Path, tmp_path: Path, plain: Gradients, more: tuple[str, ...]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     script = str(Path(__file__).with_name("tuning_step.py"))
-    running = []
-    for rank in range(2):
-        env = os.environ | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }  # fmt: skip
-        command = [sys.executable, script, str(folder), str(tmp_path / f"{rank}.npz"), *more]
-        running.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    run_two(lambda rank: [script, str(folder), str(tmp_path / f"{rank}.npz"), *more], timeout=300)
     for rank in range(2):
         same(dict(np.load(tmp_path / f"{rank}.npz")), plain)
 

@@ -189,16 +189,17 @@ def evaluate(
             runtime=runtime,
             progress=progress,
         )
+    report = found.to_dict()
     if out is not None:
         from saywhere.files import write_text
 
-        write_text(out, json.dumps(found.to_dict(), indent=2) + "\n")
+        write_text(out, json.dumps(report, indent=2) + "\n")
         write_text(out.with_suffix(".md"), evaluation_markdown(found))
     if as_json:
-        print_json(found.to_dict())
+        print_json(report)
     else:
         print_table(evaluation_table(found, every_row=every_row))
-        mean = found.to_dict()["r_mean"]
+        mean = report["r_mean"]
         click.echo(f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f}")
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
