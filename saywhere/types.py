@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -32,6 +33,30 @@ PLATFORMS: tuple[Platform, ...] = tuple(Platform)
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of a raster in its own pixels; column 0, row 0 is the upper left one."""
+
+    column: int
+    row: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """The ground an image shows, in WGS84 degrees.
+
+    Attributes:
+        rings: polygons without holes, each a ring of (lat, lon) pairs, not closed, at least three;
+            one, or two where the antimeridian cuts it.
+        approximate: computed from a camera's pose over flat ground, not from a georeference.
+    """
+
+    rings: tuple[tuple[tuple[float, float], ...], ...]
+    approximate: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image, as a reader found it; nothing is decoded yet.
 
@@ -42,6 +67,9 @@ class Record:
         place_id: images of one place share it; None where unknown. Defines the positives.
         lat, lon: WGS84 degrees of the image centre (satellite) or of the camera (drone, ground);
             both or neither.
+        window: the part of the file that is the image, None for all of it.
+        footprint: None where nothing tells it.
+        taken: when, with a time zone (UTC where the file names none); None where unknown.
     """
 
     image_id: str
@@ -50,6 +78,9 @@ class Record:
     place_id: str | None = None
     lat: float | None = None
     lon: float | None = None
+    window: Window | None = None
+    footprint: Footprint | None = None
+    taken: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
