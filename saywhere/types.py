@@ -119,6 +119,7 @@ class Dataset:
         captions: texts bound to images (``geotext``, ``rsicd``, ``table``), in file order.
         queries: texts not bound to images (``track4``).
         skipped: one line an entry that was left out because it is bad; empty unless asked for.
+        notes: one line an entry that is there, but without metadata that could not be used.
     """
 
     kind: str
@@ -127,6 +128,7 @@ class Dataset:
     captions: tuple[Caption, ...] = ()
     queries: tuple[Query, ...] = ()
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ def data_inspect(
         found = inspect(path, skip_bad=skip_bad, decode=decode, sheet=sheet, progress=progress)
     for line in found.skipped:
         say(f"left out: {line}")
+    for line in found.notes:
+        say(f"note: {line}")
     for line in found.undecodable or ():
         say(f"undecodable: {line}")
     if sheet is not None:
@@ -142,6 +144,8 @@ def index_add(
         )
     for line in done.skipped:
         say(f"left out: {line}")
+    for line in dataset.notes:
+        say(f"note: {line}")
     if as_json:
         report = asdict(done) | {"skipped": len(done.skipped)}
         print_json({"index": uri, "images": report.pop("count"), **report})
