@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from PIL.TiffImagePlugin import IFDRational
 from saywhere.data.exif import read_exif
 from saywhere.data.folder import read_folder
 from saywhere.data.photo import Photo, read_photo
+from saywhere.data.platforms import override_platforms, parse_platform_rule
 from saywhere.data.xmp import MAX_BYTES, Telemetry, read_telemetry
+from saywhere.errors import InputError
 from saywhere.footprints import footprint_centre
 from saywhere.geodesy import distances_m
-from saywhere.types import Platform
+from saywhere.types import Platform, Record
 
 HERE = (47.9921, 11.0253)
 
@@ -359,3 +362,37 @@ def test_a_truncated_header_is_a_note(tmp_path: Path) -> None:
     assert found.faults == ("its EXIF is damaged",)
     assert photo(tmp_path, b"no image").faults == ()
     assert photo(tmp_path, b"").faults == ()
+
+
+# --- the user's word ------------------------------------------------------------------------------
+
+
+def test_rules_override_platforms() -> None:
+    records = [
+        Record("flights/1/a.jpg", Path("a"), Platform.GROUND, lat=1.0, lon=2.0),
+        Record("walk/b.jpg", Path("b"), Platform.DRONE),
+        Record("c.jpg", Path("c")),
+    ]
+
+    def by(*texts: str) -> list[Platform | None]:
+        rules = [parse_platform_rule(text) for text in texts]
+        found = override_platforms(records, rules)
+        assert [replace(r, platform=None) for r in found] == [
+            replace(r, platform=None) for r in records
+        ]
+        return [record.platform for record in found]
+
+    drone, ground, satellite = Platform.DRONE, Platform.GROUND, Platform.SATELLITE
+    assert by() == [ground, drone, None]
+    assert by("Drone") == [drone, drone, drone]
+    assert by("drone=flights/*") == [drone, drone, None]
+    assert by("satellite", "drone=*.jpg", "ground=walk/*") == [drone, ground, drone]
+    assert by("drone=*", "satellite") == [satellite, satellite, satellite]
+    with pytest.raises(InputError, match="matches none of 3 images; globs are of paths"):
+        by("drone=flight/*")
+
+
+@pytest.mark.parametrize("text", ["", "boat", "drone=", "=x", "plane=*"])
+def test_what_is_no_rule_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is no rule; give"):
+        parse_platform_rule(text)

@@ -108,6 +108,13 @@ def index() -> None:
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM[=GLOB]",
+    help="Satellite, drone or ground, whatever the files say: all, or 'drone=flights/*'. Repeat.",
+)
 @json_option
 @runtime_options
 def index_add(
@@ -117,6 +124,7 @@ def index_add(
     rebuild: bool,
     prune: bool,
     skip_bad: bool,
+    platforms: tuple[str, ...],
     as_json: bool,
     runtime: Runtime,
 ) -> None:
@@ -129,19 +137,20 @@ def index_add(
     from dataclasses import asdict
 
     from saywhere.data import read
+    from saywhere.data.platforms import override_platforms, parse_platform_rule
     from saywhere.index import SKIP_REMEDY, embedder, update_index
 
+    rules = [parse_platform_rule(text) for text in platforms]
     loaded = load(experts, None)
     try:
         dataset = read(folder, skip_bad=skip_bad)
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
+    records = override_platforms(dataset.records, rules)
     skipped = dataset.skipped if skip_bad else None
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
-        done = update_index(
-            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
-        )
+        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped)
     for line in done.skipped:
         say(f"left out: {line}")
     for line in dataset.notes:

@@ -79,7 +79,9 @@ def read_exif(path: Path) -> Exif:
                 )
                 # Image.getexif itself: the PNG class would decode all pixels to look behind them.
                 exif = Image.Image.getexif(image)
-                main, camera, gps = dict(exif), exif.get_ifd(_EXIF_IFD), exif.get_ifd(_GPS_IFD)
+                main = dict(exif)
+                camera = exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in main else {}
+                gps = exif.get_ifd(_GPS_IFD) if _GPS_IFD in main else {}
         damaged = any("EXIF" in str(remark.message) for remark in remarks)
     except Exception:  # Pillow raises many unrelated types on damaged files
         return replace(found, faults=("its EXIF is damaged",)) if found.width else found
