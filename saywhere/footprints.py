@@ -82,20 +82,40 @@ def raster_footprint(border: Sequence[tuple[float, float]]) -> Footprint:
 
     Args:
         border: (lat, lon) of its corners, or of more points along its edges, in ring order and not
-            closed. The way from one to the next is the one of less than 180 degrees of longitude: a
-            raster wider than that needs points in between.
+            closed. The way from one to the next is the one of less than 180 degrees of longitude,
+            or, along a parallel from -180 to 180, all of them: any other raster that is so wide
+            needs points in between.
 
     Raises:
         InputError: fewer than three different points, or what is no WGS84 position.
     """
-    for lat, lon in border:
-        check_position(lat, lon, "raster corner")
-    rings = _rings(list(border))
-    if not rings:
+    return polygon_footprint([border])
+
+
+def polygon_footprint(polygons: Sequence[Sequence[tuple[float, float]]]) -> Footprint:
+    """The ground within one polygon without holes, or two that the antimeridian divides.
+
+    Args:
+        polygons: each as the border of ``raster_footprint``.
+
+    Raises:
+        InputError: as ``raster_footprint``, or more than two polygons.
+    """
+    rings: list[tuple[tuple[float, float], ...]] = []
+    for border in polygons:
+        for lat, lon in border:
+            check_position(lat, lon, "corner")
+        found = _rings(list(border))
+        if not found:
+            raise InputError(
+                f"border of {len(border)} points: encloses no ground; give its corners in order"
+            )
+        rings += found
+    if not 1 <= len(rings) <= 2:
         raise InputError(
-            f"raster border of {len(border)} points: encloses no ground; give its corners in order"
+            f"footprint of {len(rings)} polygons; give one, or two divided by the antimeridian"
         )
-    return Footprint(rings, approximate=False)
+    return Footprint(tuple(rings), approximate=False)
 
 
 def footprint_centre(footprint: Footprint) -> tuple[float, float]:
@@ -200,12 +220,12 @@ def _unrolled(corners: Ring) -> Ring:
     """The corners with longitudes that never jump, around a pole where they enclose one."""
     spread = _poles_spread(corners)
     path: Ring = []
-    for lat, lon in spread:
-        last = path[-1][1] if path else lon
-        path.append((lat, last + _step(lon - last)))
+    for index, (lat, lon) in enumerate(spread):
+        before = spread[index - 1]
+        path.append((lat, path[-1][1] + _step(before, (lat, lon)) if path else lon))
     if len(path) < 3:
         return []
-    back = path[-1][1] + _step(path[0][1] - path[-1][1])
+    back = path[-1][1] + _step(spread[-1], spread[0])
     if abs(back - path[0][1]) > 180:  # once around the Earth: a pole is inside
         pole = math.copysign(90.0, sum(lat for lat, _ in path))
         path += [(path[0][0], back), (pole, back), (pole, path[0][1])]
@@ -227,8 +247,14 @@ def _poles_spread(corners: Ring) -> Ring:
     return spread
 
 
-def _step(degrees: float) -> float:
-    """The short way round, in (-180, 180]."""
+def _step(start: tuple[float, float], end: tuple[float, float]) -> float:
+    """Degrees of longitude from one corner to the next, the short way round, in (-180, 180].
+
+    Along a parallel from -180 to 180 it is the way of a map of the whole world.
+    """
+    degrees = end[1] - start[1]
+    if abs(degrees) == 360 and start[0] == end[0]:
+        return degrees
     return 180 - (180 - degrees) % 360
 
 
