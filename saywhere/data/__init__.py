@@ -10,7 +10,7 @@ from saywhere.data.geotext import scan_geotext
 from saywhere.data.rsicd import scan_rsicd, split_of
 from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder
-from saywhere.data.table import DELIMITERS, scan_table
+from saywhere.data.table import SUFFIXES, scan_table
 from saywhere.data.track4 import IMAGES_FOLDER, QUERIES_PATTERN, scan_track4
 from saywhere.errors import InputError
 from saywhere.types import Dataset
@@ -22,8 +22,8 @@ def read(path: Path, *, skip_bad: bool = False) -> Dataset:
     """Read whatever lies at a path, as ``recognise`` tells it.
 
     Args:
-        path: a GeoText JSON file, a CSV or TSV file, an RSICD folder or a list of names in it, a
-            Track 4 folder, or a folder of images.
+        path: a GeoText JSON file, a table (CSV, TSV, Parquet, GeoJSON), an RSICD folder or a list
+            of names in it, a Track 4 folder, or a folder of images.
         skip_bad: leave entries that cannot be used out and list them in ``Dataset.skipped``.
 
     Raises:
@@ -62,11 +62,11 @@ def recognise(path: Path) -> str:
     if is_file(path):
         if path.suffix.lower() == ".json":
             return "geotext"
-        if path.suffix.lower() in DELIMITERS:
+        if path.suffix.lower() in SUFFIXES:
             return "table"
         raise InputError(
-            f"{path}: is no dataset; name a GeoText .json file, a .csv or .tsv table, "
-            "an RSICD or Track 4 folder, or an image folder"
+            f"{path}: is no dataset; name a GeoText .json file, a .csv, .tsv, .parquet or .geojson "
+            "table, an RSICD or Track 4 folder, or an image folder"
         )
     if not is_folder(path):
         raise InputError(f"{path}: no such file or folder; check the path")
