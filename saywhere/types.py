@@ -113,7 +113,7 @@ class Dataset:
     """What a reader returns.
 
     Attributes:
-        kind: ``geotext``, ``track4``, ``rsicd``, ``table`` or ``folder``.
+        kind: ``geotext``, ``track4``, ``rsicd``, ``table``, ``stac`` or ``folder``.
         source: the path that was read.
         records: one an image, image_id unique, in file order.
         captions: texts bound to images (``geotext``, ``rsicd``, ``table``), in file order.

@@ -115,6 +115,20 @@ def index() -> None:
     metavar="PLATFORM[=GLOB]",
     help="Satellite, drone or ground, whatever the files say: all, or 'drone=flights/*'. Repeat.",
 )
+@click.option(
+    "--root",
+    "roots",
+    type=PATH,
+    multiple=True,
+    help="Folder that STAC hrefs may lead into. Repeat. Default: the file's own.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Host that STAC assets may be fetched from. Repeat. Default: none.",
+)
 @json_option
 @runtime_options
 def index_add(
@@ -125,6 +139,8 @@ def index_add(
     prune: bool,
     skip_bad: bool,
     platforms: tuple[str, ...],
+    roots: tuple[Path, ...],
+    hosts: tuple[str, ...],
     as_json: bool,
     runtime: Runtime,
 ) -> None:
@@ -137,13 +153,16 @@ def index_add(
     from dataclasses import asdict
 
     from saywhere.data import read
+    from saywhere.data.hrefs import Hrefs
     from saywhere.data.platforms import override_platforms, parse_platform_rule
     from saywhere.index import SKIP_REMEDY, embedder, update_index
+    from saywhere.towers import cache_folder
 
+    hrefs = Hrefs(roots, hosts, cache_folder() / "remote" if hosts else None)
     rules = [parse_platform_rule(text) for text in platforms]
     loaded = load(experts, None)
     try:
-        dataset = read(folder, skip_bad=skip_bad)
+        dataset = read(folder, skip_bad=skip_bad, hrefs=hrefs)
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
     records = override_platforms(dataset.records, rules)

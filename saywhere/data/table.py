@@ -15,8 +15,8 @@ from saywhere.errors import InputError
 from saywhere.types import Dataset
 
 DELIMITERS: Mapping[str, str] = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-PARQUET, GEOJSON = ".parquet", ".geojson"
-SUFFIXES = (*DELIMITERS, PARQUET, GEOJSON)
+PARQUET, GEOJSON = ".parquet", (".geojson", ".json")
+SUFFIXES = (*DELIMITERS, PARQUET, GEOJSON[0])  # .json is more often something else
 
 
 def read_table(path: Path, *, skip_bad: bool = False) -> Dataset:
@@ -52,7 +52,7 @@ def scan_table(path: Path) -> Scan:
     suffix = path.suffix.lower()
     if suffix == PARQUET:
         return scan_parquet(path)
-    if suffix == GEOJSON:
+    if suffix in GEOJSON:
         return scan_geojson(path)
     if suffix not in DELIMITERS:
         raise InputError(f"{path}: is no table by its suffix; name it {' or '.join(SUFFIXES)}")
