@@ -396,3 +396,22 @@ def test_rules_override_platforms() -> None:
 def test_what_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="is no rule; give"):
         parse_platform_rule(text)
+
+
+def test_extended_packets_without_end_are_not_kept(tmp_path: Path) -> None:
+    """400 MB of header, most of it holes: a JPEG may go on with segments for ever."""
+    start, rest = jpeg()[:2], jpeg()[2:]
+    name = b"http://ns.adobe.com/xmp/extension/\0"
+    segment = b"\xff\xe1" + (0xFFFF).to_bytes(2, "big") + name
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.write(start)
+        for _ in range(6000):
+            file.write(segment)
+            file.seek(0xFFFF - 2 - len(name), 1)
+        file.write(rest)
+    tracemalloc.start()
+    found = read_photo(tmp_path / "a.jpg")
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert memory < 40_000_000
+    assert found.faults == ("its header exceeds 16,000,000 bytes",)

@@ -212,7 +212,7 @@ class Host:
         host = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 host.asked.append(self.path)
                 host.answers[self.path.partition("?")[0]](self)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 from saywhere.data.source import shown
 from saywhere.images import FORMATS, silence
@@ -28,6 +29,7 @@ _LAT_REF, _LAT, _LON_REF, _LON, _ALTITUDE_REF, _ALTITUDE, _GPS_TIME, _GPS_DATE =
 _TIME = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)", re.ASCII)
 _DATE = re.compile(r"(\d{4})[:-](\d\d)[:-](\d\d)", re.ASCII)
 _ZONE = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
+_MAX_HEADER = 16_000_000  # bytes; a WebP, which is read whole, is hardly longer
 _FURTHEST_ZONE = timedelta(hours=15)  # UTC-12 … UTC+14, and an hour for clocks that are wrong
 
 
@@ -73,7 +75,7 @@ def read_exif(path: Path) -> Exif:
         # Nothing is decoded, so size is no danger; what Pillow warns of is told as a fault.
         with warnings.catch_warnings(record=True) as remarks:
             warnings.simplefilter("always")
-            with Image.open(path, formats=FORMATS) as image:
+            with path.open("rb") as file, Image.open(_Bounded(file), formats=FORMATS) as image:  # type: ignore[arg-type]
                 found = Exif(
                     width=image.width, height=image.height, xmp=_packet(image.info.get("xmp"))
                 )
@@ -83,10 +85,34 @@ def read_exif(path: Path) -> Exif:
                 camera = exif.get_ifd(_EXIF_IFD) if _EXIF_IFD in main else {}
                 gps = exif.get_ifd(_GPS_IFD) if _GPS_IFD in main else {}
         damaged = any("EXIF" in str(remark.message) for remark in remarks)
+    except _TooLongError:
+        return replace(found, faults=(f"its header exceeds {_MAX_HEADER:,} bytes",))
     except Exception:  # Pillow raises many unrelated types on damaged files
         return replace(found, faults=("its EXIF is damaged",)) if found.width else found
     faults = ["its EXIF is damaged"] if damaged else []
     return _from_tags(found, main, camera, gps, faults)
+
+
+class _TooLongError(Exception):
+    """A header without end."""
+
+
+class _Bounded:
+    """A file of which only so much is read: Pillow keeps every segment of a JPEG's header.
+
+    Extended XMP and kin may be as long as the file.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.left = file, _MAX_HEADER
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.file.read(self.left + 1 if size < 0 else min(size, self.left + 1))
+        self.left -= len(content)
+        if self.left < 0:
+            raise _TooLongError
+        return content
 
 
 def _from_tags(found: Exif, main: Tags, camera: Tags, gps: Tags, faults: list[str]) -> Exif:

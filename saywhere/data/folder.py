@@ -108,14 +108,16 @@ def _image_files(root: Path, problems: list[str]) -> Iterator[Path]:
 
 
 def _record(root: Path, image_id: str, path: Path, notes: list[str]) -> Record:
+    faults: list[str] = []
     if path.suffix.lower() in _TIFF_SUFFIXES:
-        georeferenced, centre = _geotiff(path)
+        georeferenced, centre = _geotiff(path, faults)
         if georeferenced:
+            notes += [fault_line(image_id, faults)] if faults else []
             lat, lon = centre or (None, None)
             return Record(image_id, path, Platform.SATELLITE, lat=lat, lon=lon)
     photo = read_photo(path)
-    if photo.faults:
-        notes.append(fault_line(image_id, photo.faults))
+    faults += photo.faults
+    notes += [fault_line(image_id, faults)] if faults else []
     return Record(
         image_id,
         path,
@@ -135,7 +137,7 @@ def _platform(root: Path, image_id: str) -> Platform | None:
     return VIEW_NAMES.get(relative.stem.lower())
 
 
-def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
+def _geotiff(path: Path, faults: list[str]) -> tuple[bool, tuple[float, float] | None]:
     """Whether a TIFF is georeferenced, and the (lat, lon) of its centre in WGS84 degrees."""
     import rasterio
     import rasterio._base
@@ -150,13 +152,20 @@ def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
             # The driver is named because GDAL otherwise opens a VRT under any suffix and follows
             # the files it points to; an absolute path cannot be taken for one of GDAL's prefixes.
             with rasterio.open(path.absolute(), driver="GTiff") as image:
+                if image.crs is None and image.transform.is_identity:
+                    return False, None
                 if image.crs is None or image.transform.is_identity:
+                    lacks = "a geotransform" if image.crs else "a CRS"
+                    faults.append(f"its georeference lacks {lacks}")
                     return False, None
                 x, y = _centre(image.transform, image.width, image.height)
                 lons, lats = transform(image.crs, "EPSG:4326", [x], [y])
     except Exception:  # GDAL raises many unrelated types on damaged files
         return False, None
-    return True, _position(lats[0], lons[0])
+    centre = _position(lats[0], lons[0])
+    if centre is None:
+        faults.append("its georeference leads off the Earth")
+    return True, centre
 
 
 def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float]:
