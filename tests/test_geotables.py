@@ -141,7 +141,8 @@ def test_geoparquet(folder: Path) -> None:
     for geo, words in (
         (with_crs({"id": {"authority": "EPSG", "code": 32632}}), "in 'EPSG:32632'; export"),
         (with_crs(None), "; export"),
-        ({**GEO, "columns": {}}, "no whole Parquet file"),
+        ({**GEO, "columns": {}}, "no GeoParquet's; export"),
+        ({**GEO, "primary_column": "x", "columns": {"x": {}}}, "has no column 'x'; export"),
         ({**GEO, "columns": {"geometry": {"encoding": "point"}}}, "no WKB; export"),
     ):
         with pytest.raises(InputError, match=words):
