@@ -67,7 +67,8 @@ def indexed(path: Path, uri: Path, *more: str) -> Done:
 def lines_of(done: Done, kind: str) -> list[str]:
     lines = [line for line in done.err.splitlines() if line.startswith(f"{kind}: ")]
     assert len(set(lines)) == len(lines), "told twice"
-    assert all("; " in line and line.isprintable() and len(line) < 700 for line in lines)
+    odd = [line for line in lines if not ("; " in line and line.isprintable() and len(line) < 700)]
+    assert not odd
     return lines
 
 
