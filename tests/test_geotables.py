@@ -202,6 +202,14 @@ def test_malformed_features(folder: Path, bad: Any, words: str) -> None:
     assert dataset.skipped == found
 
 
+def test_one_image_has_one_polygon(folder: Path) -> None:
+    other = {"type": "Polygon", "coordinates": [[[10, 1], [12, 1], [12, 4], [10, 1]]]}
+    same = [feature(shape, image="a.jpg", lat=2, lon=11) for shape in (SQUARE, SQUARE, None)]
+    assert read(geojson(folder, same)).records[0].footprint == GROUND
+    (problem,) = problems(geojson(folder, [*same, feature(other, image="a.jpg", lat=2, lon=11)]))
+    assert problem.startswith("feature 4: image 'a.jpg' has another polygon on feature 1; write")
+
+
 def test_nan_coordinates_of_parquet_are_told(folder: Path) -> None:
     nan = {"image": ["a.jpg", "d.jpg"], "lat": [float("nan"), 1.0], "lon": [1.0, float("inf")]}
     first, second = problems(parquet(folder, nan))
