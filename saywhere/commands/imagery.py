@@ -41,8 +41,8 @@ def data_inspect(
 ) -> None:
     """Print what is recognised at PATH.
 
-    PATH is a GeoText JSON, a CSV or TSV table, an RSICD folder or one of its lists, a Track 4
-    folder, or a folder of images.
+    PATH is a GeoText JSON, a table (CSV, TSV, Parquet, GeoJSON), an RSICD folder or one of its
+    lists, a Track 4 folder, STAC items, or a folder of images.
     """
     from contextlib import nullcontext
 
@@ -52,6 +52,8 @@ def data_inspect(
         found = inspect(path, skip_bad=skip_bad, decode=decode, sheet=sheet, progress=progress)
     for line in found.skipped:
         say(f"left out: {line}")
+    for line in found.notes:
+        say(f"note: {line}")
     for line in found.undecodable or ():
         say(f"undecodable: {line}")
     if sheet is not None:
@@ -106,6 +108,27 @@ def index() -> None:
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM[=GLOB]",
+    help="Satellite, drone or ground, whatever the files say: all, or 'drone=flights/*'. Repeat.",
+)
+@click.option(
+    "--root",
+    "roots",
+    type=PATH,
+    multiple=True,
+    help="Folder that STAC hrefs may lead into. Repeat. Default: the file's own.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Host that STAC assets may be fetched from. Repeat. Default: none.",
+)
 @json_option
 @runtime_options
 def index_add(
@@ -115,10 +138,15 @@ def index_add(
     rebuild: bool,
     prune: bool,
     skip_bad: bool,
+    platforms: tuple[str, ...],
+    roots: tuple[Path, ...],
+    hosts: tuple[str, ...],
     as_json: bool,
     runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
+
+    FOLDER may also be a table (CSV, TSV, Parquet, GeoJSON) or STAC items: see docs/photos.md.
 
     Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
     an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
@@ -127,21 +155,27 @@ def index_add(
     from dataclasses import asdict
 
     from saywhere.data import read
+    from saywhere.data.hrefs import Hrefs
+    from saywhere.data.platforms import override_platforms, parse_platform_rule
     from saywhere.index import SKIP_REMEDY, embedder, update_index
+    from saywhere.towers import cache_folder
 
+    hrefs = Hrefs(roots, hosts, cache_folder() / "remote" if hosts else None)
+    rules = [parse_platform_rule(text) for text in platforms]
     loaded = load(experts, None)
     try:
-        dataset = read(folder, skip_bad=skip_bad)
+        dataset = read(folder, skip_bad=skip_bad, hrefs=hrefs)
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
+    records = override_platforms(dataset.records, rules)
     skipped = dataset.skipped if skip_bad else None
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
-        done = update_index(
-            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
-        )
+        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped)
     for line in done.skipped:
         say(f"left out: {line}")
+    for line in dataset.notes:
+        say(f"note: {line}")
     if as_json:
         report = asdict(done) | {"skipped": len(done.skipped)}
         print_json({"index": uri, "images": report.pop("count"), **report})
