@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from saywhere.errors import InputError
+
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -40,6 +42,28 @@ class Window:
     row: int
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How large rasters are cut into tiles.
+
+    Attributes:
+        size_m: edge of a tile on the ground, metres.
+        overlap: share of a tile that the next one shows again, at least; 0 <= overlap < 1.
+
+    Raises:
+        InputError: no size, or no share.
+    """
+
+    size_m: float = 128.0
+    overlap: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size_m < float("inf"):
+            raise InputError(f"tiles of {self.size_m} m: give more than 0 metres")
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"overlap of {self.overlap}: give at least 0 and less than 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,331 @@
+"""Large GeoTIFFs as overlapping tiles: one record a tile, with its place on the Earth.
+
+A raster of at most one and a half tiles each way stays one image. Others are cut along each axis
+into tiles of one size, evenly spaced from edge to edge, so that each shares at least the asked
+overlap with the next and none hangs over the border. The size in pixels follows from the raster's
+own resolution at its centre, whatever its CRS, and is never below 64 pixels: of a coarser raster
+the tiles are larger than asked, and a note says so.
+
+Tiles with data in less than 5 % of their pixels are left out.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saywhere.errors import InputError, printable
+from saywhere.footprints import raster_footprint
+from saywhere.geodesy import distances_m
+from saywhere.rasters import TIFF_SUFFIXES, open_geotiff, seen_share
+from saywhere.types import Footprint, Platform, Record, Tiling, Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Floats = NDArray[np.float64]
+
+WHOLE = 1.5  # tiles; what is no longer stays one image
+_MIN_EDGE = 64  # pixels
+_LEAST_SEEN = 0.05
+_MAX_TILES = 100_000  # a raster
+_BASE = 500  # pixels at most, over which the resolution is measured: PROJ is exact to millimetres
+
+
+@dataclass(frozen=True, slots=True)
+class TileOptions:
+    """What a user said of tiles; None for what was not said."""
+
+    size_m: float | None = None
+    overlap: float | None = None
+
+    def over(self, base: Tiling) -> Tiling:
+        """``base`` with what was said; raises InputError as ``Tiling``."""
+        given = {"size_m": self.size_m, "overlap": self.overlap}
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Tiles of a file that is as it was when they were indexed.
+
+    Attributes:
+        whole: the file is one image.
+        windows: tiles that are known to have data.
+    """
+
+    whole: Record | None = None
+    windows: frozenset[Window] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """Records after rasters were cut.
+
+    Attributes:
+        records: in the order of those given; a raster's tiles row by row in its place.
+        images: how many are no georeferenced raster.
+        whole: how many are small georeferenced rasters.
+        rasters, tiles: how many rasters were cut, into how many tiles.
+        empty: how many tiles were left out because there is next to no data in them.
+        problems: a line about each raster that was left out.
+        notes: a line about each raster whose tiles are not as asked.
+    """
+
+    records: tuple[Record, ...]
+    images: int
+    whole: int
+    rasters: int
+    tiles: int
+    empty: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Tally:
+    records: list[Record] = field(default_factory=list)
+    images: int = 0
+    whole: int = 0
+    rasters: int = 0
+    tiles: int = 0
+    empty: int = 0
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def tile_records(
+    records: Sequence[Record], tiling: Tiling, known: Mapping[str, Known] | None = None
+) -> Tiled:
+    """Cut the large GeoTIFFs among records; small ones get their footprint, others pass unchanged.
+
+    A tile is a satellite image unless its record says otherwise, its position is its own centre,
+    and its image_id is the raster's with the tile's first pixel, ``ortho.tif#c1024,r0``.
+
+    Args:
+        known: by real path; such a file's pixels aren't looked at again.
+    """
+    tally = _Tally()
+    for record in records:
+        if record.window is not None or record.path.suffix.lower() not in TIFF_SUFFIXES:
+            tally.records.append(record)
+            tally.images += 1
+            continue
+        held = known.get(str(record.path.resolve())) if known else None
+        if held is not None and held.whole is not None:
+            tally.records.append(replace(record, footprint=held.whole.footprint))
+            tally.whole += held.whole.footprint is not None
+            tally.images += held.whole.footprint is None
+            continue
+        try:
+            _cut(record, tiling, held.windows if held else frozenset(), tally)
+        except InputError as error:
+            tally.problems.append(printable(f"{record.path}: {error}"))
+    return Tiled(
+        tuple(tally.records), tally.images, tally.whole, tally.rasters, tally.tiles, tally.empty,
+        tuple(tally.problems), tuple(tally.notes),
+    )  # fmt: skip
+
+
+def tile_windows(
+    width: int, height: int, metres: tuple[float, float], tiling: Tiling
+) -> list[Window]:
+    """Tiles of a raster, row by row; a single one for a raster that stays whole.
+
+    Args:
+        width, height: pixels.
+        metres: ground size of a pixel along a row and along a column.
+
+    Raises:
+        InputError: more than 100,000 tiles.
+    """
+    across, down = (
+        _spans(length, _edge(size, tiling), tiling.overlap)
+        for length, size in ((width, metres[0]), (height, metres[1]))
+    )
+    if across.count * down.count > _MAX_TILES:
+        raise InputError(
+            f"{width} x {height} pixels would be {across.count * down.count:,} tiles of "
+            f"{tiling.size_m:g} m; give a larger --tile-size or a smaller --overlap"
+        )
+    return [
+        Window(column, row, across.edge, down.edge)
+        for row in down.starts()
+        for column in across.starts()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """``count`` pieces of ``edge`` pixels, evenly spaced over ``length``."""
+
+    length: int
+    edge: int
+    count: int
+
+    def starts(self) -> list[int]:
+        starts = np.rint(np.linspace(0, self.length - self.edge, self.count))
+        return [int(start) for start in starts]
+
+
+def _spans(length: int, edge: int, overlap: float) -> _Spans:
+    if length <= WHOLE * edge:
+        return _Spans(length, length, 1)
+    step = max(edge * (1 - overlap), 1.0)
+    return _Spans(length, edge, 1 + math.ceil((length - edge) / step))
+
+
+def _edge(metres: float, tiling: Tiling) -> int:
+    """Pixels of a tile's edge; a lying georeference must not overflow it."""
+    return max(_MIN_EDGE, round(min(tiling.size_m / metres, 1e9)))
+
+
+def _cut(record: Record, tiling: Tiling, trusted: Collection[Window], tally: _Tally) -> None:
+    """Adds one TIFF's records."""
+    with warnings.catch_warnings():
+        from rasterio.errors import NotGeoreferencedWarning
+
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            dataset = open_geotiff(record.path)
+        except Exception:  # GDAL raises many unrelated types; decoding says what is wrong
+            tally.records.append(record)
+            tally.images += 1
+            return
+    with dataset:
+        ground = _Ground.of(dataset)
+        if ground is None:
+            tally.records.append(record)
+            tally.images += 1
+            return
+        windows = tile_windows(dataset.width, dataset.height, ground.metres, tiling)
+        if len(windows) == 1:
+            [part] = ground.parts(windows)
+            lat, lon = (part.lat, part.lon) if record.lat is None else (record.lat, record.lon)
+            tally.records.append(replace(record, lat=lat, lon=lon, footprint=part.footprint))
+            tally.whole += 1
+            return
+        seen = _with_data(dataset, windows, trusted)
+    if not seen:
+        raise InputError("holds no data in any of its tiles; leave it out or set its nodata value")
+    tally.notes += _notes(record, ground, tiling)
+    tally.rasters += 1
+    tally.tiles += len(seen)
+    tally.empty += len(windows) - len(seen)
+    platform = record.platform or Platform.SATELLITE
+    tally.records += [
+        replace(
+            record, image_id=f"{record.image_id}#c{part.window.column},r{part.window.row}",
+            platform=platform, lat=part.lat, lon=part.lon, window=part.window,
+            footprint=part.footprint,
+        )
+        for part in ground.parts(seen)
+    ]  # fmt: skip
+
+
+def _with_data(
+    dataset: DatasetReader, windows: Sequence[Window], trusted: Collection[Window]
+) -> list[Window]:
+    """Those with enough data; a damaged part counts as some, and reading it will say so."""
+    from rasterio.errors import RasterioError
+
+    seen = []
+    for window in windows:
+        try:
+            if window in trusted or seen_share(dataset, window) >= _LEAST_SEEN:
+                seen.append(window)
+        except RasterioError:
+            seen.append(window)
+    return seen
+
+
+def _notes(record: Record, ground: _Ground, tiling: Tiling) -> list[str]:
+    coarse = max(ground.metres)
+    if tiling.size_m / coarse >= _MIN_EDGE - 0.5:
+        return []
+    return [
+        printable(
+            f"{record.image_id}: its pixels are {coarse:.3g} m wide, so its tiles are "
+            f"{_MIN_EDGE} pixels or {_MIN_EDGE * coarse:.4g} m instead of {tiling.size_m:g} m"
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    window: Window
+    lat: float | None
+    lon: float | None
+    footprint: Footprint | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ground:
+    """Where a raster's pixels lie.
+
+    Attributes:
+        to_map: a, b, c, d, e, f of x = a column + b row + c, y = d column + e row + f.
+        metres: ground size of a pixel at the centre, along a row and along a column.
+    """
+
+    crs: object
+    to_map: tuple[float, ...]
+    metres: tuple[float, float]
+
+    @classmethod
+    def of(cls, dataset: DatasetReader) -> _Ground | None:
+        """None where the raster has no place on the Earth, or its centre hasn't."""
+        if dataset.crs is None or dataset.transform.is_identity:
+            return None
+        ground = cls(dataset.crs, tuple(dataset.transform)[:6], (0.0, 0.0))
+        base = [max(1.0, min(size / 10, _BASE)) for size in (dataset.width, dataset.height)]
+        x, y = dataset.width / 2, dataset.height / 2
+        columns = np.asarray([x - base[0] / 2, x + base[0] / 2, x, x])
+        rows = np.asarray([y, y, y - base[1] / 2, y + base[1] / 2])
+        try:
+            lat, lon = ground.place(columns, rows)
+        except Exception:  # GDAL raises many unrelated types on odd projections
+            return None
+        sizes = distances_m(lat[::2], lon[::2], lat[1::2], lon[1::2]) / base
+        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
+            return None
+        return replace(ground, metres=(float(sizes[0]), float(sizes[1])))
+
+    def place(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """(lat, lon) in WGS84 degrees of (n,) pixel positions; NaN off the Earth."""
+        from rasterio.warp import transform
+
+        a, b, c, d, e, f = self.to_map
+        x, y = a * columns + b * rows + c, d * columns + e * rows + f
+        lons, lats = transform(self.crs, "EPSG:4326", x.tolist(), y.tolist())
+        lat, lon = np.asarray(lats, np.float64), np.asarray(lons, np.float64)
+        good = np.isfinite(lat) & np.isfinite(lon) & (abs(lat) <= 90) & (abs(lon) <= 360)
+        # A raster across the antimeridian may count on beyond 180.
+        wrapped = np.where(abs(lon) > 180, (lon + 540) % 360 - 180, lon)
+        return np.where(good, lat, np.nan), np.where(good, wrapped, np.nan)
+
+    def parts(self, windows: Sequence[Window]) -> list[_Part]:
+        """Centre and footprint of each window; None where it is not on the Earth."""
+        boxes = np.asarray([(w.column, w.row, w.width, w.height) for w in windows], np.float64)
+        left, top, width, height = boxes.T
+        # Centre, then the corners in ring order.
+        shares = np.asarray([(0.5, 0.5), (0, 0), (0, 1), (1, 1), (1, 0)])
+        columns = left[:, None] + width[:, None] * shares[:, 0]
+        rows = top[:, None] + height[:, None] * shares[:, 1]
+        lat, lon = self.place(columns.ravel(), rows.ravel())
+        places = np.stack([lat, lon], -1).reshape(len(windows), 5, 2)
+        return [_part(window, found) for window, found in zip(windows, places, strict=True)]
+
+
+def _part(window: Window, places: Floats) -> _Part:
+    known = [bool(np.isfinite(place).all()) for place in places]
+    lat, lon = places[0].tolist() if known[0] else (None, None)
+    corners = [(float(north), float(east)) for north, east in places[1:]]
+    footprint = raster_footprint(corners) if all(known[1:]) else None
+    return _Part(window, lat, lon, footprint)

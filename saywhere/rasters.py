@@ -1,0 +1,316 @@
+"""Windows of large GeoTIFFs as 8-bit RGB images, read without ever holding the raster.
+
+Only the GTiff driver opens them, and it sees no file beside the one it is given: overviews, masks
+and georeference count where they are inside. So nothing leads elsewhere (GDAL would open a VRT
+under any suffix, also one called ``ortho.tif.ovr``), and all that a tile shows is covered by the
+hash of its file.
+
+A tile whose shorter edge has 1536 pixels or more is read smaller, by the whole number that leaves
+at least 768, from overviews where there are some: towers see a few hundred.
+
+Eight-bit bands are taken as they are. Any other type is scaled linearly so that the 1st and the
+99th percentile of the raster become 0 and 255: one pair for all bands and all tiles of a file, from
+a grid of samples, so that colours keep their balance and a dark tile stays darker than its
+neighbours. Pixels without data (nodata, an internal mask, alpha, NaN) become mid-grey.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saywhere.errors import ImageError
+from saywhere.images import BACKDROP, read_image, silence
+from saywhere.types import Window
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rasterio.io import DatasetReader
+    from rasterio.windows import Window as Part
+
+Bands = NDArray[np.generic]
+
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+_EDGE = 768  # pixels; a 60 % crop of it still has what the largest shipped view shows
+_CACHE_MB = "256"  # decoded blocks: a row of tiles of 2000 pixels in a raster of 20,000, and more
+_HANDLES = 2  # open files a thread; tiles come file by file
+_GRID, _SAMPLE = 8, 64  # windows each way, pixels each way: of the percentiles
+_LOOK = 32  # pixels each way: enough to see how much of a tile is empty
+
+
+def open_geotiff(path: Path) -> DatasetReader:
+    """Open a TIFF and nothing else; the caller closes it.
+
+    Raises:
+        rasterio.errors.RasterioError: no TIFF, damaged, or missing.
+    """
+    # Read once, at GDAL's first block; its default is 5 % of the machine's memory.
+    os.environ.setdefault("GDAL_CACHEMAX", _CACHE_MB)
+    import rasterio
+    import rasterio._base
+
+    silence(rasterio._base)
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        # An absolute path cannot be taken for one of GDAL's prefixes.
+        return rasterio.open(path.absolute(), driver="GTiff")
+
+
+def read_part(path: Path, window: Window | None) -> Image:
+    """One image file, or a window of a raster, as upright 8-bit RGB.
+
+    Raises:
+        ImageError: as ``read_image``, or a window that cannot be read.
+    """
+    if window is None:
+        return read_image(path)
+    with raster_reader() as reader:
+        return reader.read(path, window)
+
+
+@contextmanager
+def raster_reader() -> Iterator[RasterReader]:
+    """A reader whose files are closed with the block; by then no thread may be reading."""
+    reader = RasterReader()
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+class RasterReader:
+    """Reads windows of rasters; threads share it, each with handles of its own, as GDAL wants."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._opened: list[_Source] = []
+        self._scales: dict[Path, _Scale] = {}
+
+    def read(self, path: Path, window: Window) -> Image:
+        """The window as RGB, smaller where it is large; see the module.
+
+        Raises:
+            ImageError: no TIFF, a window outside of it, values that are no colours, or damage.
+        """
+        from rasterio.errors import RasterioError
+
+        try:
+            source = self._source(path)
+            return source.image(window, self._scale(path, source))
+        except (RasterioError, OSError) as error:
+            raise ImageError(
+                f"{path}: its part at {window.column},{window.row} cannot be read "
+                f"({_cause(error)}); copy or export the file again"
+            ) from None
+        except MemoryError:
+            raise ImageError(
+                f"{path}: {window.width} x {window.height} pixels do not fit into memory; "
+                "give a smaller --tile-size"
+            ) from None
+
+    def close(self) -> None:
+        """Close all files."""
+        with self._lock:
+            while self._opened:
+                self._opened.pop().dataset.close()
+        self._local = threading.local()
+
+    def _source(self, path: Path) -> _Source:
+        handles: dict[Path, _Source] = self._local.__dict__.setdefault("handles", {})
+        if path not in handles:
+            while len(handles) >= _HANDLES:
+                oldest = handles.pop(next(iter(handles)))
+                with self._lock:
+                    self._opened.remove(oldest)
+                oldest.dataset.close()
+            handles[path] = _Source.of(open_geotiff(path), path)
+            with self._lock:
+                self._opened.append(handles[path])
+        return handles[path]
+
+    def _scale(self, path: Path, source: _Source) -> _Scale:
+        with self._lock:  # a second thread waits instead of sampling the same file
+            if path not in self._scales:
+                self._scales[path] = source.scale()
+            return self._scales[path]
+
+
+_Scale = tuple[float, float] | None  # the values that become 0 and 255; None for 8 bit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """An open raster, and which of its bands are shown.
+
+    Attributes:
+        bands: one (grey, or indices into ``palette``) or three, from 1 as GDAL counts.
+        alpha: the band of opacity, None without one.
+        masked: whether pixels may be without data for another reason than alpha.
+        palette: (256, 4) uint8 RGBA, None without one.
+    """
+
+    dataset: DatasetReader
+    path: Path
+    bands: tuple[int, ...]
+    alpha: int | None
+    masked: bool
+    palette: NDArray[np.uint8] | None
+
+    @classmethod
+    def of(cls, dataset: DatasetReader, path: Path) -> _Source:
+        from rasterio.enums import ColorInterp, MaskFlags
+
+        kinds = dict(zip(dataset.colorinterp, dataset.indexes, strict=True))
+        alpha = kinds.get(ColorInterp.alpha)
+        named = [kinds.get(kind) for kind in (ColorInterp.red, ColorInterp.green, ColorInterp.blue)]
+        rest = [band for band in dataset.indexes if band != alpha]
+        if np.dtype(dataset.dtypes[0]).kind == "c" or not rest:
+            dataset.close()
+            raise ImageError(f"{path}: its bands are no colours; export it as RGB")
+        if None in named:
+            named = rest[:3] if len(rest) >= 3 else rest[:1]
+        flags = {flag for band in named if band for flag in dataset.mask_flag_enums[band - 1]}
+        masked = bool(flags & {MaskFlags.nodata, MaskFlags.per_dataset} - _by_alpha(flags))
+        masked |= np.dtype(dataset.dtypes[0]).kind == "f"  # NaN
+        colours = ColorInterp.palette in kinds
+        palette = _palette(dataset) if colours else None
+        return cls(dataset, path, tuple(b for b in named if b), alpha, masked, palette)
+
+    def scale(self) -> _Scale:
+        """Of the whole raster, by samples of it."""
+        kind = np.dtype(self.dataset.dtypes[self.bands[0] - 1])
+        bits = self.dataset.tags(self.bands[0], ns="IMAGE_STRUCTURE").get("NBITS", "8")
+        if self.palette is not None or (kind == np.uint8 and bits == "8"):
+            return None
+        if kind == np.uint8:
+            return 0.0, float(2 ** int(bits) - 1)
+        found = [self._values(window) for window in _samples(*self.dataset.shape)]
+        values = np.concatenate(found)
+        if not values.size:
+            return 0.0, 1.0
+        low, high = np.percentile(values, (1, 99))
+        return float(low), max(float(high), float(low) + 1e-9)
+
+    def _values(self, window: Window) -> NDArray[np.float32]:
+        """(n,) what has data in a window."""
+        pixels, seen = self._read(window, 1)
+        chosen = pixels if seen is None else pixels[:, seen]
+        values = np.asarray(chosen, np.float32).ravel()
+        return values[np.isfinite(values)]
+
+    def image(self, window: Window, scale: _Scale) -> Image:
+        import PIL.Image
+
+        factor = max(1, min(window.width, window.height) // _EDGE)
+        pixels, seen = self._read(window, factor)
+        if self.palette is not None:
+            rgba = self.palette[pixels[0]]
+            shown, seen = rgba[..., :3].copy(), _both(seen, rgba[..., 3] > 0)
+        else:
+            scaled = pixels if scale is None else _scaled(pixels, scale)
+            shown = np.moveaxis(scaled, 0, 2)
+            if len(scaled) == 1:
+                shown = np.repeat(shown, 3, 2)
+        if seen is not None and not seen.all():
+            shown = np.where(seen[..., None], shown, np.asarray(BACKDROP, np.uint8))
+        return PIL.Image.fromarray(np.ascontiguousarray(shown, np.uint8))
+
+    def _read(self, window: Window, factor: int) -> tuple[Bands, NDArray[np.bool_] | None]:
+        """(bands, rows, columns) as stored, and (rows, columns) where there is data, or None."""
+        from rasterio.enums import Resampling
+
+        rows, columns = (max(1, round(n / factor)) for n in (window.height, window.width))
+        asked: dict[str, Any] = {"window": _rasterio_window(self.dataset, self.path, window)}
+        smooth = factor > 1 and self.palette is None  # means of palette indices are no colours
+        resampling = Resampling.average if smooth else Resampling.nearest
+        bands = [*self.bands, *([self.alpha] if self.alpha else [])]
+        found = self.dataset.read(
+            bands, out_shape=(len(bands), rows, columns), resampling=resampling, **asked
+        )
+        pixels = found[: len(self.bands)]
+        seen = found[-1] > 0 if self.alpha else None
+        if self.masked:
+            shape = (len(self.bands), rows, columns)
+            masks = self.dataset.read_masks(list(self.bands), out_shape=shape, **asked)
+            seen = _both(seen, (masks > 0).any(0))
+            if pixels.dtype.kind == "f":
+                seen = _both(seen, np.isfinite(pixels).all(0))
+        return pixels, seen
+
+
+def seen_share(dataset: DatasetReader, window: Window) -> float:
+    """Share of a window's pixels that have data, by 32 x 32 of them; 1 where none can lack it.
+
+    Raises:
+        rasterio.errors.RasterioError: damage.
+    """
+    from rasterio.enums import MaskFlags
+
+    if all(flags == [MaskFlags.all_valid] for flags in dataset.mask_flag_enums):
+        return 1.0
+    rows, columns = min(_LOOK, window.height), min(_LOOK, window.width)
+    place = _rasterio_window(dataset, Path(dataset.name), window)
+    bands = list(dataset.indexes[:3])
+    masks = dataset.read_masks(bands, window=place, out_shape=(len(bands), rows, columns))
+    return float((masks > 0).any(0).mean())
+
+
+def _by_alpha(flags: set[Any]) -> set[Any]:
+    """GDAL calls the mask of an alpha band one of the whole dataset, too."""
+    from rasterio.enums import MaskFlags
+
+    return {MaskFlags.per_dataset} if MaskFlags.alpha in flags else set()
+
+
+def _palette(dataset: DatasetReader) -> NDArray[np.uint8]:
+    table = np.zeros((256, 4), np.uint8)
+    for index, colour in dataset.colormap(1).items():
+        if index < 256:
+            table[index] = colour
+    return table
+
+
+def _samples(height: int, width: int) -> Iterator[Window]:
+    """A grid of small windows over a raster."""
+    rows = np.unique(np.linspace(0, max(0, height - _SAMPLE), _GRID).astype(int)).tolist()
+    columns = np.unique(np.linspace(0, max(0, width - _SAMPLE), _GRID).astype(int)).tolist()
+    for row in rows:
+        for column in columns:
+            yield Window(column, row, min(_SAMPLE, width), min(_SAMPLE, height))
+
+
+def _rasterio_window(dataset: DatasetReader, path: Path, window: Window) -> Part:
+    from rasterio.windows import Window as Part
+
+    right, bottom = window.column + window.width, window.row + window.height
+    inside = min(window.column, window.row) >= 0 and min(window.width, window.height) > 0
+    if not inside or right > dataset.width or bottom > dataset.height:
+        raise ImageError(
+            f"{path}: has {dataset.width} x {dataset.height} pixels and no part of "
+            f"{window.width} x {window.height} at {window.column},{window.row}; index it again"
+        )
+    return Part(window.column, window.row, window.width, window.height)
+
+
+def _scaled(pixels: Bands, scale: tuple[float, float]) -> NDArray[np.uint8]:
+    low, high = scale
+    values = np.nan_to_num(pixels.astype(np.float32), nan=low, posinf=high, neginf=low)
+    return ((np.clip(values, low, high) - low) * (255 / (high - low))).astype(np.uint8)
+
+
+def _both(one: NDArray[np.bool_] | None, other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return other if one is None else one & other
+
+
+def _cause(error: Exception) -> str:
+    """What GDAL says; rasterio keeps it behind its own."""
+    told = error.__cause__ or error.__context__ or error
+    return (str(told).strip().splitlines() or [type(told).__name__])[0][:160]
