@@ -23,6 +23,7 @@ from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from saywhere.hardware import Runtime
+    from saywhere.index import IndexReport
 
 
 @click.group()
@@ -106,6 +107,11 @@ def index() -> None:
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
+@click.option("--tile-size", type=click.FloatRange(0, min_open=True), metavar="METRES",
+              help="Edge of the tiles that large GeoTIFFs are cut into. Default: as before, else "
+              "128.")  # fmt: skip
+@click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
+              help="Least share that tiles overlap. Default: as before, else 0.25.")  # fmt: skip
 @json_option
 @runtime_options
 def index_add(
@@ -115,6 +121,8 @@ def index_add(
     rebuild: bool,
     prune: bool,
     skip_bad: bool,
+    tile_size: float | None,
+    overlap: float | None,
     as_json: bool,
     runtime: Runtime,
 ) -> None:
@@ -123,10 +131,14 @@ def index_add(
     Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
     an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
     --prune drops it.
+
+    A GeoTIFF of more than one and a half tiles is cut; tiles of which less than 5 % have data are
+    left out. The index remembers how it was cut: with other numbers, tiles are replaced.
     """
     from dataclasses import asdict
 
     from saywhere.data import read
+    from saywhere.data.raster import TileOptions
     from saywhere.index import SKIP_REMEDY, embedder, update_index
 
     loaded = load(experts, None)
@@ -138,10 +150,13 @@ def index_add(
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
         done = update_index(
-            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped
-        )
+            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped,
+            tiles=TileOptions(tile_size, overlap),
+        )  # fmt: skip
     for line in done.skipped:
         say(f"left out: {line}")
+    for line in done.notes:
+        say(line)
     if as_json:
         report = asdict(done) | {"skipped": len(done.skipped)}
         print_json({"index": uri, "images": report.pop("count"), **report})
@@ -151,11 +166,29 @@ def index_add(
             "empty or out of reach, or their entry was left out; drop them with --prune if they "
             "are deleted"
         )
+    for line in _summary(done):
+        say(line)
     say(
         f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
         f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
         f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s"
     )
+
+
+def _summary(done: IndexReport) -> list[str]:
+    """What was read, by kind, and what was left out, by reason."""
+    read, lines = done.read, list[str]()
+    kinds = [f"{read['images']} images"]
+    if read["whole_rasters"]:
+        kinds.append(f"{read['whole_rasters']} small GeoTIFFs")
+    if read["rasters"]:
+        size = f"{done.tiling.size_m:g} m"
+        kinds.append(f"{read['tiles']} tiles of {size} from {read['rasters']} large GeoTIFFs")
+    lines.append(f"read: {', '.join(kinds)}")
+    if done.left_out:
+        counts = (f"{count} × {reason}" for reason, count in done.left_out.items())
+        lines.append(f"left out by cause: {', '.join(counts)}")
+    return lines
 
 
 @index.command("verify")

@@ -52,15 +52,25 @@ class TileOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a raster or a tile lies, centre and border; None off the Earth."""
+
+    lat: float | None
+    lon: float | None
+    footprint: Footprint | None
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Tiles of a file that is as it was when they were indexed.
 
     Attributes:
-        whole: the file is one image.
+        whole: the file as one image, where it wasn't cut; without a footprint if it has no
+            georeference.
         windows: tiles that are known to have data.
     """
 
-    whole: Record | None = None
+    whole: Placed | None = None
     windows: frozenset[Window] = frozenset()
 
 
@@ -119,9 +129,7 @@ def tile_records(
             continue
         held = known.get(str(record.path.resolve())) if known else None
         if held is not None and held.whole is not None:
-            tally.records.append(replace(record, footprint=held.whole.footprint))
-            tally.whole += held.whole.footprint is not None
-            tally.images += held.whole.footprint is None
+            _keep_whole(record, held.whole, tally)
             continue
         try:
             _cut(record, tiling, held.windows if held else frozenset(), tally)
@@ -206,10 +214,7 @@ def _cut(record: Record, tiling: Tiling, trusted: Collection[Window], tally: _Ta
             return
         windows = tile_windows(dataset.width, dataset.height, ground.metres, tiling)
         if len(windows) == 1:
-            [part] = ground.parts(windows)
-            lat, lon = (part.lat, part.lon) if record.lat is None else (record.lat, record.lon)
-            tally.records.append(replace(record, lat=lat, lon=lon, footprint=part.footprint))
-            tally.whole += 1
+            _keep_whole(record, ground.places(windows)[0], tally)
             return
         seen = _with_data(dataset, windows, trusted)
     if not seen:
@@ -221,12 +226,19 @@ def _cut(record: Record, tiling: Tiling, trusted: Collection[Window], tally: _Ta
     platform = record.platform or Platform.SATELLITE
     tally.records += [
         replace(
-            record, image_id=f"{record.image_id}#c{part.window.column},r{part.window.row}",
-            platform=platform, lat=part.lat, lon=part.lon, window=part.window,
-            footprint=part.footprint,
+            record, image_id=f"{record.image_id}#c{window.column},r{window.row}",
+            platform=platform, lat=part.lat, lon=part.lon, window=window, footprint=part.footprint,
         )
-        for part in ground.parts(seen)
+        for window, part in zip(seen, ground.places(seen), strict=True)
     ]  # fmt: skip
+
+
+def _keep_whole(record: Record, part: Placed, tally: _Tally) -> None:
+    """Adds a TIFF that stays one image; what its record says of its position comes first."""
+    lat, lon = (part.lat, part.lon) if record.lat is None else (record.lat, record.lon)
+    tally.records.append(replace(record, lat=lat, lon=lon, footprint=part.footprint))
+    tally.whole += part.footprint is not None
+    tally.images += part.footprint is None
 
 
 def _with_data(
@@ -255,14 +267,6 @@ def _notes(record: Record, ground: _Ground, tiling: Tiling) -> list[str]:
             f"{_MIN_EDGE} pixels or {_MIN_EDGE * coarse:.4g} m instead of {tiling.size_m:g} m"
         )
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    window: Window
-    lat: float | None
-    lon: float | None
-    footprint: Footprint | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -310,7 +314,7 @@ class _Ground:
         wrapped = np.where(abs(lon) > 180, (lon + 540) % 360 - 180, lon)
         return np.where(good, lat, np.nan), np.where(good, wrapped, np.nan)
 
-    def parts(self, windows: Sequence[Window]) -> list[_Part]:
+    def places(self, windows: Sequence[Window]) -> list[Placed]:
         """Centre and footprint of each window; None where it is not on the Earth."""
         boxes = np.asarray([(w.column, w.row, w.width, w.height) for w in windows], np.float64)
         left, top, width, height = boxes.T
@@ -320,12 +324,12 @@ class _Ground:
         rows = top[:, None] + height[:, None] * shares[:, 1]
         lat, lon = self.place(columns.ravel(), rows.ravel())
         places = np.stack([lat, lon], -1).reshape(len(windows), 5, 2)
-        return [_part(window, found) for window, found in zip(windows, places, strict=True)]
+        return [_placed(found) for found in places]
 
 
-def _part(window: Window, places: Floats) -> _Part:
+def _placed(places: Floats) -> Placed:
     known = [bool(np.isfinite(place).all()) for place in places]
     lat, lon = places[0].tolist() if known[0] else (None, None)
     corners = [(float(north), float(east)) for north, east in places[1:]]
     footprint = raster_footprint(corners) if all(known[1:]) else None
-    return _Part(window, lat, lon, footprint)
+    return Placed(lat, lon, footprint)
