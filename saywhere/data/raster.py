@@ -264,7 +264,7 @@ def _notes(record: Record, ground: _Ground, tiling: Tiling) -> list[str]:
     return [
         printable(
             f"{record.image_id}: its pixels are {coarse:.3g} m wide, so its tiles are "
-            f"{_MIN_EDGE} pixels or {_MIN_EDGE * coarse:.4g} m instead of {tiling.size_m:g} m"
+            f"{_MIN_EDGE} pixels or {_MIN_EDGE * coarse:.3g} m instead of {tiling.size_m:g} m"
         )
     ]
 
