@@ -5,8 +5,8 @@ and georeference count where they are inside. So nothing leads elsewhere (GDAL w
 under any suffix, also one called ``ortho.tif.ovr``), and all that a tile shows is covered by the
 hash of its file.
 
-A tile whose shorter edge has 1536 pixels or more is read smaller, by the whole number that leaves
-at least 768, from overviews where there are some: towers see a few hundred.
+A tile whose shorter edge has 1536 pixels or more is made smaller by a whole number that leaves at
+least 768, from overviews where there are some: towers see a few hundred.
 
 Eight-bit bands are taken as they are. Any other type is scaled linearly so that the 1st and the
 99th percentile of the raster become 0 and 255: one pair for all bands and all tiles of a file, from
@@ -16,6 +16,7 @@ neighbours. Pixels without data (nodata, an internal mask, alpha, NaN) become mi
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ Bands = NDArray[np.generic]
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _EDGE = 768  # pixels; a 60 % crop of it still has what the largest shipped view shows
 _CACHE_MB = "256"  # decoded blocks: a row of tiles of 2000 pixels in a raster of 20,000, and more
+_MOST_PIXELS = 1 << 23  # read at once of a tile; 100 MB as three bands of float32
 _HANDLES = 2  # open files a thread; tiles come file by file
 _GRID, _SAMPLE = 8, 64  # windows each way, pixels each way: of the percentiles
 _LOOK = 32  # pixels each way: enough to see how much of a tile is empty
@@ -154,7 +156,7 @@ class _Source:
         bands: one (grey, or indices into ``palette``) or three, from 1 as GDAL counts.
         alpha: the band of opacity, None without one.
         masked: whether pixels may be without data for another reason than alpha.
-        palette: (256, 4) uint8 RGBA, None without one.
+        palette: (4, 256) uint8 RGBA, None without one.
     """
 
     dataset: DatasetReader
@@ -209,19 +211,30 @@ class _Source:
     def image(self, window: Window, scale: _Scale) -> Image:
         import PIL.Image
 
-        factor = max(1, min(window.width, window.height) // _EDGE)
-        pixels, seen = self._read(window, factor)
+        first, further = self._factors(window)
+        pixels, seen = self._read(window, first)
         if self.palette is not None:
-            rgba = self.palette[pixels[0]]
-            shown, seen = rgba[..., :3].copy(), _both(seen, rgba[..., 3] > 0)
+            seen = _both(seen, self.palette[3][pixels[0]] > 0)
+            bands = [channel[pixels[0]] for channel in self.palette[:3]]
         else:
-            scaled = pixels if scale is None else _scaled(pixels, scale)
-            shown = np.moveaxis(scaled, 0, 2)
-            if len(scaled) == 1:
-                shown = np.repeat(shown, 3, 2)
+            bands = list(pixels if scale is None else _scaled(pixels, scale))
         if seen is not None and not seen.all():
-            shown = np.where(seen[..., None], shown, np.asarray(BACKDROP, np.uint8))
-        return PIL.Image.fromarray(np.ascontiguousarray(shown, np.uint8))
+            bands = [np.where(seen, b, np.uint8(g)) for b, g in zip(bands, BACKDROP, strict=False)]
+        # Band by band: smaller before they are interleaved, which is the slowest step.
+        shown = [PIL.Image.fromarray(band).reduce(further) for band in bands]
+        return PIL.Image.merge("RGB", shown if len(shown) == 3 else shown * 3)
+
+    def _factors(self, window: Window) -> tuple[int, int]:
+        """How much smaller GDAL reads a window, and how much smaller Pillow makes that.
+
+        Overviews cost least. Pillow's means take a fraction of the time of GDAL's, but hold in
+        memory what they are of.
+        """
+        factor = max(1, min(window.width, window.height) // _EDGE)
+        ready = [step for step in self.dataset.overviews(self.bands[0]) if step <= factor]
+        needed = math.ceil(math.sqrt(window.width * window.height / _MOST_PIXELS))
+        first = min(max([1, needed, *ready]), factor)
+        return first, factor // first
 
     def _read(self, window: Window, factor: int) -> tuple[Bands, NDArray[np.bool_] | None]:
         """(bands, rows, columns) as stored, and (rows, columns) where there is data, or None."""
@@ -271,10 +284,10 @@ def _by_alpha(flags: set[Any]) -> set[Any]:
 
 
 def _palette(dataset: DatasetReader) -> NDArray[np.uint8]:
-    table = np.zeros((256, 4), np.uint8)
+    table = np.zeros((4, 256), np.uint8)
     for index, colour in dataset.colormap(1).items():
         if index < 256:
-            table[index] = colour
+            table[:, index] = colour
     return table
 
 

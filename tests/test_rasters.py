@@ -124,6 +124,21 @@ def test_a_large_window_is_read_smaller(tmp_path: Path, overviews: list[int] | N
     assert abs(found - means).mean() < 1
 
 
+@pytest.mark.parametrize("most", [1 << 23, 800 * 700])
+def test_a_huge_window_is_read_in_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """GDAL then takes part of the means, or all of them."""
+    monkeypatch.setattr("saywhere.rasters._MOST_PIXELS", most)
+    pixels = noise(1, 3072, 3200)
+    pixels[:, :768] = 0
+    found = read(write_raster(tmp_path / "a.tif", pixels, nodata=0), Window(0, 0, 3200, 3072))
+    assert found.shape == (768, 800, 3)
+    assert (found[:191] == BACKDROP).all()
+    means = pixels[0].reshape(768, 4, 800, 4).mean((1, 3))
+    assert abs(found[193:, :, 1] - means[193:]).mean() < 1.5
+
+
 def test_threads_share_a_reader(tmp_path: Path) -> None:
     pixels = [noise(3, 128, 128, seed=seed) for seed in range(5)]
     paths = [write_raster(tmp_path / f"{n}.tif", p) for n, p in enumerate(pixels)]
