@@ -100,7 +100,7 @@ MUTATIONS = (
     Mutation("a VRT under the name of a TIFF is followed", "data/folder.py",
              'rasterio.open(path.absolute(), driver="GTiff")', "rasterio.open(path.absolute())",
              "data"),
-    Mutation("EXIF: the western hemisphere becomes the eastern", "data/folder.py",
+    Mutation("EXIF: the western hemisphere becomes the eastern", "data/exif.py",
              "size if letter == signs[0] else -size", "size", "data"),
     Mutation("features: kept under the hash of other bytes", "decoding.py",
              "if hash_bytes(content) != request.content_hash:", "if False:", "features"),

@@ -82,20 +82,40 @@ def raster_footprint(border: Sequence[tuple[float, float]]) -> Footprint:
 
     Args:
         border: (lat, lon) of its corners, or of more points along its edges, in ring order and not
-            closed. The way from one to the next is the one of less than 180 degrees of longitude: a
-            raster wider than that needs points in between.
+            closed. The way from one to the next is the one of less than 180 degrees of longitude,
+            or, along a parallel from -180 to 180, all of them: any other raster that is so wide
+            needs points in between.
 
     Raises:
         InputError: fewer than three different points, or what is no WGS84 position.
     """
-    for lat, lon in border:
-        check_position(lat, lon, "raster corner")
-    rings = _rings(list(border))
-    if not rings:
+    return polygon_footprint([border])
+
+
+def polygon_footprint(polygons: Sequence[Sequence[tuple[float, float]]]) -> Footprint:
+    """The ground within one polygon without holes, or two that the antimeridian divides.
+
+    Args:
+        polygons: each as the border of ``raster_footprint``.
+
+    Raises:
+        InputError: as ``raster_footprint``, or more than two polygons.
+    """
+    rings: list[tuple[tuple[float, float], ...]] = []
+    for border in polygons:
+        for lat, lon in border:
+            check_position(lat, lon, "corner")
+        found = _rings(list(border))
+        if not found:
+            raise InputError(
+                f"border of {len(border)} points: encloses no ground; give its corners in order"
+            )
+        rings += found
+    if not 1 <= len(rings) <= 2:
         raise InputError(
-            f"raster border of {len(border)} points: encloses no ground; give its corners in order"
+            f"footprint of {len(rings)} polygons; give one, or two divided by the antimeridian"
         )
-    return Footprint(rings, approximate=False)
+    return Footprint(tuple(rings), approximate=False)
 
 
 def footprint_centre(footprint: Footprint) -> tuple[float, float]:
@@ -122,22 +142,21 @@ def _check(pose: Pose, hfov: float, vfov: float, max_distance_m: float) -> None:
 
 
 def _corner_rays(pose: Pose, hfov: float, vfov: float) -> NDArray[np.float64]:
-    """(4, 3) rays through the corners: north, east, down; from the upper left one on, clockwise."""
-    yaw, pitch, roll = np.radians([pose.yaw, pose.pitch, pose.roll])
-    x, y = math.tan(math.radians(hfov) / 2), math.tan(math.radians(vfov) / 2)
-    # forward, right, down of the camera
-    frame = np.array([[1, -x, -y], [1, x, -y], [1, x, y], [1, -x, y]])
-    turn = _rotation(2, yaw) @ _rotation(1, pitch) @ _rotation(0, roll)
-    return np.asarray(frame @ turn.T)
+    """(4, 3) rays through the corners: north, east, down; from the upper left one on, clockwise.
 
-
-def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
-    """(3, 3) right-handed rotation about one of the axes north, east, down."""
-    one, two = (axis + 1) % 3, (axis + 2) % 3
-    matrix = np.eye(3)
-    matrix[one, one] = matrix[two, two] = np.cos(angle)
-    matrix[two, one], matrix[one, two] = np.sin(angle), -np.sin(angle)
-    return matrix
+    The axes of the camera are those of the rotation yaw, then pitch, then roll; written out, since
+    a folder of ten thousand photos asks ten thousand times.
+    """
+    yaw, pitch, roll = (math.radians(angle) for angle in (pose.yaw, pose.pitch, pose.roll))
+    sy, cy, sp, cp = math.sin(yaw), math.cos(yaw), math.sin(pitch), math.cos(pitch)
+    sr, cr = math.sin(roll), math.cos(roll)
+    forward = np.array([cy * cp, sy * cp, -sp])
+    right = np.array([cy * sp * sr - sy * cr, sy * sp * sr + cy * cr, cp * sr])
+    down = np.array([cy * sp * cr + sy * sr, sy * sp * cr - cy * sr, cp * cr])
+    right *= math.tan(math.radians(hfov) / 2)
+    down *= math.tan(math.radians(vfov) / 2)
+    above, below = forward - down, forward + down
+    return np.array([above - right, above + right, below + right, below - right])
 
 
 def _all_within(rays: NDArray[np.float64], reach: float) -> bool:
@@ -183,30 +202,30 @@ def _rings(corners: Ring) -> tuple[tuple[tuple[float, float], ...], ...]:
 
     Where it runs around a pole, the pole is inside, and the ring goes along the pole.
     """
-    unrolled = _unrolled(corners)
-    if len(unrolled) < 3:
+    path = _unrolled(corners)
+    if len(path) < 3:
         return ()
-    points = np.asarray(unrolled, np.float64)
-    points[:, 1] -= 360 * np.floor((points[:, 1].min() + 180) / 360)
-    pieces = [points]
-    if points[:, 1].max() > 180:
+    turns = 360 * math.floor((min(lon for _, lon in path) + 180) / 360)
+    path = [(float(lat), float(lon) - turns) for lat, lon in path]
+    pieces = [path]
+    if max(lon for _, lon in path) > 180:
+        points = np.asarray(path)
         west = _cut(points, 180 - points[:, 1])
         east = _cut(points, points[:, 1] - 180) - (0, 360)
-        pieces = [west, east]
-    rings = [_tidy(piece) for piece in pieces]
-    return tuple(ring for ring in rings if len(ring) >= 3)
+        pieces = [[(lat, lon) for lat, lon in piece.tolist()] for piece in (west, east)]
+    return tuple(ring for ring in map(_tidy, pieces) if ring)
 
 
 def _unrolled(corners: Ring) -> Ring:
     """The corners with longitudes that never jump, around a pole where they enclose one."""
     spread = _poles_spread(corners)
     path: Ring = []
-    for lat, lon in spread:
-        last = path[-1][1] if path else lon
-        path.append((lat, last + _step(lon - last)))
+    for index, (lat, lon) in enumerate(spread):
+        before = spread[index - 1]
+        path.append((lat, path[-1][1] + _step(before, (lat, lon)) if path else lon))
     if len(path) < 3:
         return []
-    back = path[-1][1] + _step(path[0][1] - path[-1][1])
+    back = path[-1][1] + _step(spread[-1], spread[0])
     if abs(back - path[0][1]) > 180:  # once around the Earth: a pole is inside
         pole = math.copysign(90.0, sum(lat for lat, _ in path))
         path += [(path[0][0], back), (pole, back), (pole, path[0][1])]
@@ -228,25 +247,30 @@ def _poles_spread(corners: Ring) -> Ring:
     return spread
 
 
-def _step(degrees: float) -> float:
-    """The short way round, in (-180, 180]."""
+def _step(start: tuple[float, float], end: tuple[float, float]) -> float:
+    """Degrees of longitude from one corner to the next, the short way round, in (-180, 180].
+
+    Along a parallel from -180 to 180 it is the way of a map of the whole world.
+    """
+    degrees = end[1] - start[1]
+    if abs(degrees) == 360 and start[0] == end[0]:
+        return degrees
     return 180 - (180 - degrees) % 360
 
 
-def _tidy(points: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
+def _tidy(path: Ring) -> tuple[tuple[float, float], ...]:
     """Neighbours that are one corner joined; counter-clockwise; nothing where no area is left."""
     ring = [
-        point
-        for index, point in enumerate(points)
-        if np.abs(point - points[index - 1]).max() > _CLOSE
+        (lat, lon)
+        for index, (lat, lon) in enumerate(path)
+        if abs(lat - path[index - 1][0]) > _CLOSE or abs(lon - path[index - 1][1]) > _CLOSE
     ]
     if len(ring) < 3:
         return ()
-    lats, lons = np.asarray(ring).T
     # The shoelace formula about the first corner, where degrees of a small ring keep their digits.
-    north, east = lats - lats[0], lons - lons[0]
-    area = float(np.sum(east * np.roll(north, -1) - np.roll(east, -1) * north))
-    if area == 0:
-        return ()
-    ordered = ring if area > 0 else ring[::-1]
-    return tuple((float(lat), float(lon)) for lat, lon in ordered)
+    local = [(lat - ring[0][0], lon - ring[0][1]) for lat, lon in ring]
+    area = math.fsum(
+        local[index - 1][1] * lat - lon * local[index - 1][0]
+        for index, (lat, lon) in enumerate(local)
+    )
+    return tuple(ring if area > 0 else ring[::-1]) if area else ()

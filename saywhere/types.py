@@ -137,12 +137,13 @@ class Dataset:
     """What a reader returns.
 
     Attributes:
-        kind: ``geotext``, ``track4``, ``rsicd``, ``table`` or ``folder``.
+        kind: ``geotext``, ``track4``, ``rsicd``, ``table``, ``stac`` or ``folder``.
         source: the path that was read.
         records: one an image, image_id unique, in file order.
         captions: texts bound to images (``geotext``, ``rsicd``, ``table``), in file order.
         queries: texts not bound to images (``track4``).
         skipped: one line an entry that was left out because it is bad; empty unless asked for.
+        notes: one line an entry that is there, but without metadata that could not be used.
     """
 
     kind: str
@@ -151,6 +152,7 @@ class Dataset:
     captions: tuple[Caption, ...] = ()
     queries: tuple[Query, ...] = ()
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saywhere.errors import InputError
-from saywhere.footprints import Pose, camera_footprint, footprint_centre, raster_footprint
+from saywhere.footprints import (
+    Pose,
+    camera_footprint,
+    footprint_centre,
+    polygon_footprint,
+    raster_footprint,
+)
 from saywhere.geodesy import distances_m
 from saywhere.types import Footprint
 
@@ -211,6 +217,11 @@ def test_rasters_of_the_whole_world_and_of_the_poles() -> None:
     east = [-180, -90, 0, 90, 180]
     world = raster_footprint([*((90, lon) for lon in east), *((-90, lon) for lon in east[::-1])])
     assert contains(world, 0, 0)
+    corners = raster_footprint([(90, -180), (90, 180), (-90, 180), (-90, -180)])
+    band = raster_footprint([(60, 180), (60, -180), (-60, -180), (-60, 180)])
+    for whole, high in ((corners, 180), (band, 120)):
+        (ring,) = whole.rings
+        assert shapely.Polygon(ring).area == 360 * high
     assert sum(shapely.Polygon(ring).area for ring in world.rings) == pytest.approx(360 * 180)
     arctic = raster_footprint([(80, 45), (80, 135), (80, -135), (80, -45)])
     sound(arctic)
@@ -222,6 +233,19 @@ def test_rasters_of_the_whole_world_and_of_the_poles() -> None:
     corner = raster_footprint([(90, 7), (89, 0), (89, 90)])
     assert contains(corner, 89.5, 45)
     assert not contains(corner, 89.5, 100)
+
+
+def test_a_meridian_of_two_names_is_one() -> None:
+    mixed = raster_footprint([(1, 179), (1, 180), (0, -180), (0, 179)])
+    assert sum(shapely.Polygon(ring).area for ring in mixed.rings) == pytest.approx(1)
+
+
+def test_polygons() -> None:
+    east, west = [(0, 179), (0, 180), (1, 180)], [(0, -180), (0, -179), (1, -180)]
+    assert len(polygon_footprint([east, west]).rings) == 2
+    for polygons in ([], [east, west, [(5, 5), (5, 6), (6, 6)]]):
+        with pytest.raises(InputError, match="polygons; give one"):
+            polygon_footprint(polygons)
 
 
 @pytest.mark.parametrize(

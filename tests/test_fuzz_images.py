@@ -137,7 +137,9 @@ def test_the_whole_folder_is_read_and_indexed(
     assert len(lines) == report["skipped"] == len(set(lines))
     assert report["images"] + report["skipped"] == COUNT + READABLE_NAMES + OTHER_ENCODINGS
     assert report["images"] >= COUNT / 4 + SOUND_NAMES
-    assert len(remarks(done.err)) == len(lines) + 1, "a warning among the remarks"
+    notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+    assert notes == [f"note: {line}" for line in found.notes]
+    assert len(remarks(done.err)) == len(lines) + len(notes) + 1, "a warning among the remarks"
     assert capfd.readouterr() == ("", "")
     again = json.loads(command(*arguments, "--skip-bad", "--json").out)
     assert (again["added"], again["unchanged"]) == (0, report["images"])
@@ -156,6 +158,7 @@ def test_the_whole_folder_is_inspected(folder: Path, tmp_path: Path) -> None:
     kinds = Counter(line.partition(":")[0] for line in remarks(done.stderr))
     assert kinds == {
         "left out": OTHER_ENCODINGS,
+        "note": len(found["notes"]),
         "undecodable": len(found["undecodable"]),
         "contact sheet drawn to " + str(tmp_path / "sheet.png"): 1,
     }

@@ -53,6 +53,8 @@ def data_inspect(
         found = inspect(path, skip_bad=skip_bad, decode=decode, sheet=sheet, progress=progress)
     for line in found.skipped:
         say(f"left out: {line}")
+    for line in found.notes:
+        say(f"note: {line}")
     for line in found.undecodable or ():
         say(f"undecodable: {line}")
     if sheet is not None:
@@ -112,6 +114,27 @@ def index() -> None:
               "128.")  # fmt: skip
 @click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
               help="Least share that tiles overlap. Default: as before, else 0.25.")  # fmt: skip
+@click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM[=GLOB]",
+    help="Satellite, drone or ground, whatever the files say: all, or 'drone=flights/*'. Repeat.",
+)
+@click.option(
+    "--root",
+    "roots",
+    type=PATH,
+    multiple=True,
+    help="Folder that STAC hrefs may lead into. Repeat. Default: the file's own.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME[:PORT]",
+    help="Host that STAC assets may be fetched from. Repeat. Default: none.",
+)
 @json_option
 @runtime_options
 def index_add(
@@ -123,6 +146,9 @@ def index_add(
     skip_bad: bool,
     tile_size: float | None,
     overlap: float | None,
+    platforms: tuple[str, ...],
+    roots: tuple[Path, ...],
+    hosts: tuple[str, ...],
     as_json: bool,
     runtime: Runtime,
 ) -> None:
@@ -138,46 +164,47 @@ def index_add(
     from dataclasses import asdict
 
     from saywhere.data import read
+    from saywhere.data.hrefs import Hrefs
+    from saywhere.data.platforms import override_platforms, parse_platform_rule
     from saywhere.data.raster import TileOptions
     from saywhere.index import SKIP_REMEDY, embedder, update_index
+    from saywhere.towers import cache_folder
 
+    hrefs = Hrefs(roots, hosts, cache_folder() / "remote" if hosts else None)
+    rules = [parse_platform_rule(text) for text in platforms]
     loaded = load(experts, None)
     try:
-        dataset = read(folder, skip_bad=skip_bad)
+        dataset = read(folder, skip_bad=skip_bad, hrefs=hrefs)
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
+    records = override_platforms(dataset.records, rules)
     skipped = dataset.skipped if skip_bad else None
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
         done = update_index(
-            by, dataset.records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped,
+            by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped,
             tiles=TileOptions(tile_size, overlap),
         )  # fmt: skip
     for line in done.skipped:
         say(f"left out: {line}")
-    for line in done.notes:
-        say(line)
+    for line in (*dataset.notes, *done.notes):
+        say(f"note: {line}")
     if as_json:
         report = asdict(done) | {"skipped": len(done.skipped)}
         print_json({"index": uri, "images": report.pop("count"), **report})
+    for line in _summary(done, uri):
+        say(line)
+
+
+def _summary(done: IndexReport, uri: str) -> list[str]:
+    """What was read, by kind, what was left out, by cause, and what that did to the index."""
+    read, lines = done.read, list[str]()
     if done.unreachable:
-        say(
+        lines.append(
             f"{done.unreachable} images kept although their files are missing: their folder is "
             "empty or out of reach, or their entry was left out; drop them with --prune if they "
             "are deleted"
         )
-    for line in _summary(done):
-        say(line)
-    say(
-        f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
-        f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
-        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s"
-    )
-
-
-def _summary(done: IndexReport) -> list[str]:
-    """What was read, by kind, and what was left out, by reason."""
-    read, lines = done.read, list[str]()
     kinds = [f"{read['images']} images"]
     if read["whole_rasters"]:
         kinds.append(f"{read['whole_rasters']} small GeoTIFFs")
@@ -186,9 +213,14 @@ def _summary(done: IndexReport) -> list[str]:
         kinds.append(f"{read['tiles']} tiles of {size} from {read['rasters']} large GeoTIFFs")
     lines.append(f"read: {', '.join(kinds)}")
     if done.left_out:
-        counts = (f"{count} × {reason}" for reason, count in done.left_out.items())
+        counts = (f"{count} × {cause}" for cause, count in done.left_out.items())
         lines.append(f"left out by cause: {', '.join(counts)}")
-    return lines
+    return [
+        *lines,
+        f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
+        f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
+        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s",
+    ]
 
 
 @index.command("verify")

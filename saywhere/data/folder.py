@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from saywhere.data.geotext import VIEW_NAMES
+from saywhere.data.photo import fault_line, read_photo
 from saywhere.data.scan import Scan
 from saywhere.data.source import is_file, is_folder, is_unicode
 from saywhere.errors import InputError
-from saywhere.images import FORMATS, silence
+from saywhere.images import silence
 from saywhere.types import Dataset, Platform, Record
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _FOLDER_NAMES: Mapping[str, Platform] = {
     "ground": Platform.GROUND,
     "street": Platform.GROUND,
 }
-# EXIF 2.32, table 15: the GPS directory and its first tags.
-_GPS_IFD, _LAT_REF, _LAT, _LON_REF, _LON = 0x8825, 1, 2, 3, 4
 
 
 def read_folder(root: Path, *, skip_bad: bool = False) -> Dataset:
@@ -38,12 +37,14 @@ def read_folder(root: Path, *, skip_bad: bool = False) -> Dataset:
     every folder is read once and loops end. Broken metadata never stops the read: such an image has
     no position.
 
-    Platform: a georeferenced GeoTIFF is satellite; else the nearest folder called satellite, drone,
-    ground or street tells (``root`` itself included), else the file names ``satellite_view``,
-    ``drone_view`` and ``street_view``, else it is None.
+    Platform: a georeferenced GeoTIFF is satellite; a photo with a drone's telemetry or maker is
+    drone; else the nearest folder called satellite, drone, ground or street tells (``root`` itself
+    included), else the file names ``satellite_view``, ``drone_view`` and ``street_view``; else a
+    phone's photo with a position is ground; else it is None.
 
-    Position: WGS84 degrees, of a GeoTIFF's centre or of the camera by EXIF. A camera without a fix
-    writes 0, 0, which is open sea and counts as no position.
+    Position: WGS84 degrees, of a GeoTIFF's centre or of the camera by XMP or EXIF. A camera without
+    a fix writes 0, 0, which is open sea and counts as no position. ``Dataset.notes`` has a line
+    about every photo whose metadata could not be used in full.
 
     Args:
         root: the folder.
@@ -76,8 +77,9 @@ def scan_folder(root: Path) -> Scan:
         for name in names
         if not is_unicode(name)
     ]
-    records = tuple(_record(root, name, found[name]) for name in names if is_unicode(name))
-    return Scan("folder", root, records, problems=tuple(problems))
+    notes: list[str] = []
+    records = tuple(_record(root, name, found[name], notes) for name in names if is_unicode(name))
+    return Scan("folder", root, records, problems=tuple(problems), notes=tuple(notes))
 
 
 def _image_files(root: Path, problems: list[str]) -> Iterator[Path]:
@@ -105,14 +107,26 @@ def _image_files(root: Path, problems: list[str]) -> Iterator[Path]:
                 yield path
 
 
-def _record(root: Path, image_id: str, path: Path) -> Record:
+def _record(root: Path, image_id: str, path: Path, notes: list[str]) -> Record:
+    faults: list[str] = []
     if path.suffix.lower() in _TIFF_SUFFIXES:
-        georeferenced, centre = _geotiff(path)
+        georeferenced, centre = _geotiff(path, faults)
         if georeferenced:
+            notes += [fault_line(image_id, faults)] if faults else []
             lat, lon = centre or (None, None)
             return Record(image_id, path, Platform.SATELLITE, lat=lat, lon=lon)
-    lat, lon = _exif_position(path) or (None, None)
-    return Record(image_id, path, _platform(root, image_id), lat=lat, lon=lon)
+    photo = read_photo(path)
+    faults += photo.faults
+    notes += [fault_line(image_id, faults)] if faults else []
+    return Record(
+        image_id,
+        path,
+        photo.platform or _platform(root, image_id) or photo.likely_platform,
+        lat=photo.lat,
+        lon=photo.lon,
+        footprint=photo.footprint,
+        taken=photo.taken,
+    )
 
 
 def _platform(root: Path, image_id: str) -> Platform | None:
@@ -123,7 +137,7 @@ def _platform(root: Path, image_id: str) -> Platform | None:
     return VIEW_NAMES.get(relative.stem.lower())
 
 
-def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
+def _geotiff(path: Path, faults: list[str]) -> tuple[bool, tuple[float, float] | None]:
     """Whether a TIFF is georeferenced, and the (lat, lon) of its centre in WGS84 degrees."""
     import rasterio
     import rasterio._base
@@ -138,13 +152,20 @@ def _geotiff(path: Path) -> tuple[bool, tuple[float, float] | None]:
             # The driver is named because GDAL otherwise opens a VRT under any suffix and follows
             # the files it points to; an absolute path cannot be taken for one of GDAL's prefixes.
             with rasterio.open(path.absolute(), driver="GTiff") as image:
+                if image.crs is None and image.transform.is_identity:
+                    return False, None
                 if image.crs is None or image.transform.is_identity:
+                    lacks = "a geotransform" if image.crs else "a CRS"
+                    faults.append(f"its georeference lacks {lacks}")
                     return False, None
                 x, y = _centre(image.transform, image.width, image.height)
                 lons, lats = transform(image.crs, "EPSG:4326", [x], [y])
     except Exception:  # GDAL raises many unrelated types on damaged files
         return False, None
-    return True, _position(lats[0], lons[0])
+    centre = _position(lats[0], lons[0])
+    if centre is None:
+        faults.append("its georeference leads off the Earth")
+    return True, centre
 
 
 def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float]:
@@ -152,39 +173,6 @@ def _centre(pixel_to_map: Affine, width: int, height: int) -> tuple[float, float
     column, row = width / 2, height / 2
     t = pixel_to_map
     return t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
-
-
-def _exif_position(path: Path) -> tuple[float, float] | None:
-    """(lat, lon) of the camera in WGS84 degrees by the GPS tags of EXIF, None without them."""
-    from PIL import Image, _imaging
-
-    silence(_imaging)
-    try:
-        with warnings.catch_warnings():
-            # Nothing is decoded, so size is no danger, and damaged EXIF is an ordinary answer.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                # Image.getexif itself: the PNG class would decode all pixels to look behind them.
-                gps = Image.Image.getexif(image).get_ifd(_GPS_IFD)
-        lat = _degrees(gps.get(_LAT), gps.get(_LAT_REF), "NS")
-        lon = _degrees(gps.get(_LON), gps.get(_LON_REF), "EW")
-    except Exception:  # Pillow raises many unrelated types on damaged EXIF
-        return None
-    if lat is None or lon is None or (lat == 0 and lon == 0):
-        return None
-    return _position(lat, lon)
-
-
-def _degrees(parts: object, ref: object, signs: str) -> float | None:
-    """Signed degrees from degrees, minutes and seconds (EXIF 2.32, GPSLatitude) and N, S, E, W."""
-    letter = (ref.decode("ascii") if isinstance(ref, bytes) else str(ref)).strip("\0 ").upper()
-    if letter not in tuple(signs) or not isinstance(parts, tuple):
-        return None
-    values = [float(part) for part in parts]
-    if not 1 <= len(values) <= 3 or not all(value >= 0 for value in values):
-        return None
-    size = sum(value / 60.0**power for power, value in enumerate(values))
-    return size if letter == signs[0] else -size
 
 
 def _position(lat: float, lon: float) -> tuple[float, float] | None:

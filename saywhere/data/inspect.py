@@ -46,6 +46,7 @@ class Inspection:
         duplicates: groups of image ids whose files have equal bytes.
         undecodable: one line an image that cannot be decoded; None where that was not tried.
         skipped: one line an entry that was left out; empty unless asked for.
+        notes: one line an entry that is there, but without metadata that could not be used.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Inspection:
     duplicates: tuple[tuple[str, ...], ...]
     undecodable: tuple[str, ...] | None
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as JSON can hold them."""
@@ -93,6 +95,7 @@ class Inspection:
             ("duplicates", self._duplicates_text()),
             ("undecodable", "" if self.undecodable is None else f"{len(self.undecodable):,}"),
             ("left out", f"{len(self.skipped):,} bad entries" if self.skipped else ""),
+            ("without metadata", f"{len(self.notes):,} with faults" if self.notes else ""),
         ]
 
     def _duplicates_text(self) -> str:
@@ -153,13 +156,16 @@ def inspect(
         duplicates=duplicates(present),
         undecodable=undecodable(present, progress) if decode else None,
         skipped=dataset.skipped,
+        notes=dataset.notes,
     )
 
 
 def _with_missing(found: Scan) -> Dataset:
     if found.problems:
         raise DatasetError(found.source, found.problems)
-    return Dataset(found.kind, found.source, found.records, found.captions, found.queries)
+    return Dataset(
+        found.kind, found.source, found.records, found.captions, found.queries, notes=found.notes
+    )
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ class Scan:
         records: one an image that a sound entry names, in file order, present on disk or not.
         captions, queries: the texts of the sound entries, in file order.
         problems: one line a fault of the dataset itself; what they speak of is in no other field.
+        notes: one line an entry that is sound but was not understood in full.
         missing: the image id of every record that is not on disk, with one line about it.
     """
 
@@ -29,6 +30,7 @@ class Scan:
     queries: tuple[Query, ...] = ()
     problems: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def dataset(self, *, skip_bad: bool = False) -> Dataset:
         """The sound entries; with ``skip_bad`` the others are listed in ``Dataset.skipped``.
@@ -42,4 +44,4 @@ class Scan:
         if bad and (not skip_bad or not records):
             raise DatasetError(self.source, bad)
         captions = tuple(c for c in self.captions if c.image_id not in self.missing)
-        return Dataset(self.kind, self.source, records, captions, self.queries, bad)
+        return Dataset(self.kind, self.source, records, captions, self.queries, bad, self.notes)

@@ -137,3 +137,10 @@ def shown(text: str) -> str:
     """Text for a one-line message: control characters escaped, long ones cut."""
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
     return repr(cut)
+
+
+def shown_value(value: object) -> str:
+    """A JSON value for a one-line message; of lists and objects, which may be endless, the kind."""
+    if isinstance(value, list | tuple | dict):
+        return "a list" if not isinstance(value, dict) else "an object"
+    return shown(value) if isinstance(value, str) else shown(str(value)).strip("'")
