@@ -32,7 +32,7 @@ from parts.common import Line, say, table
 
 PARTS = ("tiling", "index", "again")
 BLOCK = 512
-COMPRESSIONS = ("deflate", "jpeg")
+COMPRESSIONS = ("deflate", "jpeg", "cog")  # the last: deflate with overviews
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         os.environ["GDAL_CACHEMAX"] = "256"
-        edge, files = (6000, 50) if options.toy else (options.edge, options.files)
+        edge, files = (4200, 50) if options.toy else (options.edge, options.files)
         setting = Setting(Path(scratch), edge, files, options.rounds)
         print(table([line for part in options.only for line in PART_OF[part](setting)]), end="")
 
@@ -126,7 +126,7 @@ PART_OF = {"tiling": tiling, "index": index, "again": again}
 
 @contextmanager
 def _raster(setting: Setting, compression: str) -> Iterator[Path]:
-    """A generated orthophoto, written block row by block row: fields, noise, no overviews."""
+    """A generated orthophoto, written block row by block row: fields and noise."""
     import rasterio
 
     path = setting.scratch / compression / "ortho.tif"
@@ -134,11 +134,13 @@ def _raster(setting: Setting, compression: str) -> Iterator[Path]:
     started, edge = time.perf_counter(), setting.edge
     rng = np.random.default_rng(0)
     fields = rng.integers(40, 200, (edge // 400 + 1, edge // 400 + 1, 3), np.uint8)
-    profile = {"photometric": "YCBCR"} if compression == "jpeg" else {"predictor": 2, "zlevel": 1}
+    profile = {"compress": "deflate", "predictor": 2, "zlevel": 1}
+    if compression == "jpeg":
+        profile = {"compress": "jpeg", "photometric": "YCBCR"}
     with rasterio.open(
         path, "w", driver="GTiff", width=edge, height=edge, count=3, dtype="uint8",
         crs="EPSG:32632", transform=rasterio.Affine(0.05, 0, 649_188, 0, -0.05, 5_318_236),
-        tiled=True, blockxsize=BLOCK, blockysize=BLOCK, compress=compression,
+        tiled=True, blockxsize=BLOCK, blockysize=BLOCK,
         interleave="pixel", **profile,
     ) as file:  # fmt: skip
         for top in range(0, edge, BLOCK):
@@ -146,6 +148,9 @@ def _raster(setting: Setting, compression: str) -> Iterator[Path]:
             strip = fields[(top + np.arange(rows)) // 400][:, np.arange(edge) // 400]
             strip += rng.integers(0, 48, (rows, edge, 1), np.uint8)
             file.write(np.moveaxis(strip, 2, 0), window=((top, top + rows), (0, edge)))
+    if compression == "cog":
+        with rasterio.open(path, "r+", driver="GTiff") as file:
+            file.build_overviews([2, 4, 8])
     size = path.stat().st_size / 1e6
     say(f"{path.name}: {size:.0f} MB {compression} in {time.perf_counter() - started:.0f} s")
     try:
