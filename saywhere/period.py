@@ -37,7 +37,7 @@ class Period:
 
     def contains(self, taken: NDArray[np.datetime64]) -> BoolArray:
         """(n,) bool of n moments in UTC; NaT, an unknown one, is outside."""
-        inside = ~np.isnat(taken)
+        inside = np.ones(len(taken), bool)  # at first: no comparison holds for NaT
         if self.after is not None:
             inside = inside & (taken >= _utc(self.after))
         if self.before is not None:

@@ -18,24 +18,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from saywhere.data.ground import Ground, Placed
 from saywhere.errors import InputError, printable
-from saywhere.footprints import raster_footprint
-from saywhere.geodesy import distances_m
-from saywhere.rasters import TIFF_SUFFIXES, open_geotiff, seen_share
-from saywhere.types import Footprint, Platform, Record, Tiling, Window
+from saywhere.raster_bands import seen_share
+from saywhere.rasters import TIFF_SUFFIXES, open_geotiff
+from saywhere.types import Platform, Record, Tiling, Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
-
-Floats = NDArray[np.float64]
 
 WHOLE = 1.5  # tiles; what is no longer stays one image
 _MIN_EDGE = 64  # pixels
 _LEAST_SEEN = 0.05
 _MAX_TILES = 100_000  # a raster
-_BASE = 500  # pixels at most, over which the resolution is measured: PROJ is exact to millimetres
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +45,6 @@ class TileOptions:
         """``base`` with what was said; raises InputError as ``Tiling``."""
         given = {"size_m": self.size_m, "overlap": self.overlap}
         return replace(base, **{name: value for name, value in given.items() if value is not None})
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """Where a raster or a tile lies, centre and border; None off the Earth."""
-
-    lat: float | None
-    lon: float | None
-    footprint: Footprint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +194,7 @@ def _cut(record: Record, tiling: Tiling, trusted: Collection[Window], tally: _Ta
             tally.images += 1
             return
     with dataset:
-        ground = _Ground.of(dataset)
+        ground = Ground.of(dataset)
         if ground is None:
             tally.records.append(record)
             tally.images += 1
@@ -257,7 +244,7 @@ def _with_data(
     return seen
 
 
-def _notes(record: Record, ground: _Ground, tiling: Tiling) -> list[str]:
+def _notes(record: Record, ground: Ground, tiling: Tiling) -> list[str]:
     coarse = max(ground.metres)
     if tiling.size_m / coarse >= _MIN_EDGE - 0.5:
         return []
@@ -267,69 +254,3 @@ def _notes(record: Record, ground: _Ground, tiling: Tiling) -> list[str]:
             f"{_MIN_EDGE} pixels or {_MIN_EDGE * coarse:.3g} m instead of {tiling.size_m:g} m"
         )
     ]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ground:
-    """Where a raster's pixels lie.
-
-    Attributes:
-        to_map: a, b, c, d, e, f of x = a column + b row + c, y = d column + e row + f.
-        metres: ground size of a pixel at the centre, along a row and along a column.
-    """
-
-    crs: object
-    to_map: tuple[float, ...]
-    metres: tuple[float, float]
-
-    @classmethod
-    def of(cls, dataset: DatasetReader) -> _Ground | None:
-        """None where the raster has no place on the Earth, or its centre hasn't."""
-        if dataset.crs is None or dataset.transform.is_identity:
-            return None
-        ground = cls(dataset.crs, tuple(dataset.transform)[:6], (0.0, 0.0))
-        base = [max(1.0, min(size / 10, _BASE)) for size in (dataset.width, dataset.height)]
-        x, y = dataset.width / 2, dataset.height / 2
-        columns = np.asarray([x - base[0] / 2, x + base[0] / 2, x, x])
-        rows = np.asarray([y, y, y - base[1] / 2, y + base[1] / 2])
-        try:
-            lat, lon = ground.place(columns, rows)
-        except Exception:  # GDAL raises many unrelated types on odd projections
-            return None
-        sizes = distances_m(lat[::2], lon[::2], lat[1::2], lon[1::2]) / base
-        if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-            return None
-        return replace(ground, metres=(float(sizes[0]), float(sizes[1])))
-
-    def place(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """(lat, lon) in WGS84 degrees of (n,) pixel positions; NaN off the Earth."""
-        from rasterio.warp import transform
-
-        a, b, c, d, e, f = self.to_map
-        x, y = a * columns + b * rows + c, d * columns + e * rows + f
-        lons, lats = transform(self.crs, "EPSG:4326", x.tolist(), y.tolist())
-        lat, lon = np.asarray(lats, np.float64), np.asarray(lons, np.float64)
-        good = np.isfinite(lat) & np.isfinite(lon) & (abs(lat) <= 90) & (abs(lon) <= 360)
-        # A raster across the antimeridian may count on beyond 180.
-        wrapped = np.where(abs(lon) > 180, (lon + 540) % 360 - 180, lon)
-        return np.where(good, lat, np.nan), np.where(good, wrapped, np.nan)
-
-    def places(self, windows: Sequence[Window]) -> list[Placed]:
-        """Centre and footprint of each window; None where it is not on the Earth."""
-        boxes = np.asarray([(w.column, w.row, w.width, w.height) for w in windows], np.float64)
-        left, top, width, height = boxes.T
-        # Centre, then the corners in ring order.
-        shares = np.asarray([(0.5, 0.5), (0, 0), (0, 1), (1, 1), (1, 0)])
-        columns = left[:, None] + width[:, None] * shares[:, 0]
-        rows = top[:, None] + height[:, None] * shares[:, 1]
-        lat, lon = self.place(columns.ravel(), rows.ravel())
-        places = np.stack([lat, lon], -1).reshape(len(windows), 5, 2)
-        return [_placed(found) for found in places]
-
-
-def _placed(places: Floats) -> Placed:
-    known = [bool(np.isfinite(place).all()) for place in places]
-    lat, lon = places[0].tolist() if known[0] else (None, None)
-    corners = [(float(north), float(east)) for north, east in places[1:]]
-    footprint = raster_footprint(corners) if all(known[1:]) else None
-    return Placed(lat, lon, footprint)

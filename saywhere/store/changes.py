@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from saywhere.data.raster import Known, Placed
+from saywhere.data.ground import Placed
+from saywhere.data.raster import Known
 from saywhere.data.source import is_unicode
 from saywhere.errors import InputError
 from saywhere.files import hash_file
