@@ -141,7 +141,8 @@ def test_geoparquet(folder: Path) -> None:
     for geo, words in (
         (with_crs({"id": {"authority": "EPSG", "code": 32632}}), "in 'EPSG:32632'; export"),
         (with_crs(None), "; export"),
-        ({**GEO, "columns": {}}, "no whole Parquet file"),
+        ({**GEO, "columns": {}}, "no GeoParquet's; export"),
+        ({**GEO, "primary_column": "x", "columns": {"x": {}}}, "has no column 'x'; export"),
         ({**GEO, "columns": {"geometry": {"encoding": "point"}}}, "no WKB; export"),
     ):
         with pytest.raises(InputError, match=words):
@@ -199,6 +200,14 @@ def test_malformed_features(folder: Path, bad: Any, words: str) -> None:
     assert dataset.records[0].footprint == GROUND
     assert dataset.captions[-1].text == "fine"
     assert dataset.skipped == found
+
+
+def test_one_image_has_one_polygon(folder: Path) -> None:
+    other = {"type": "Polygon", "coordinates": [[[10, 1], [12, 1], [12, 4], [10, 1]]]}
+    same = [feature(shape, image="a.jpg", lat=2, lon=11) for shape in (SQUARE, SQUARE, None)]
+    assert read(geojson(folder, same)).records[0].footprint == GROUND
+    (problem,) = problems(geojson(folder, [*same, feature(other, image="a.jpg", lat=2, lon=11)]))
+    assert problem.startswith("feature 4: image 'a.jpg' has another polygon on feature 1; write")
 
 
 def test_nan_coordinates_of_parquet_are_told(folder: Path) -> None:

@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from saywhere.data.exif import read_exif
 from saywhere.data.folder import read_folder
+from saywhere.data.inspect import inspect
 from saywhere.data.photo import Photo, read_photo
 from saywhere.data.platforms import override_platforms, parse_platform_rule
 from saywhere.data.xmp import MAX_BYTES, Telemetry, read_telemetry
@@ -341,6 +342,9 @@ def test_a_folder_of_photos(tmp_path: Path) -> None:
     (note,) = dataset.notes
     assert note.startswith("'b.jpg': its EXIF position 95, 11.0253 is no WGS84 position, its XMP")
     assert "; it is taken without" in note
+    seen = inspect(tmp_path)
+    assert (seen.with_coordinates, seen.with_footprints, seen.with_times) == (1, 1, 1)
+    assert seen.notes == dataset.notes
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])

@@ -42,8 +42,8 @@ def data_inspect(
 ) -> None:
     """Print what is recognised at PATH.
 
-    PATH is a GeoText JSON, a CSV or TSV table, an RSICD folder or one of its lists, a Track 4
-    folder, or a folder of images.
+    PATH is a GeoText JSON, a table (CSV, TSV, Parquet, GeoJSON), an RSICD folder or one of its
+    lists, a Track 4 folder, STAC items, or a folder of images.
     """
     from contextlib import nullcontext
 
@@ -153,6 +153,8 @@ def index_add(
     runtime: Runtime,
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
+
+    FOLDER may also be a table (CSV, TSV, Parquet, GeoJSON) or STAC items: see docs/photos.md.
 
     Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
     an image that was indexed and can no longer be read stays as it was until it can, is deleted, or

@@ -43,6 +43,7 @@ class Inspection:
         words_per_caption, words_per_query: white-space separated words; None without such texts.
         missing_files: image ids whose file is not on disk, in file order.
         with_coordinates: images with a latitude and a longitude.
+        with_footprints, with_times: images whose ground, and whose moment, is known.
         duplicates: groups of image ids whose files have equal bytes.
         undecodable: one line an image that cannot be decoded; None where that was not tried.
         skipped: one line an entry that was left out; empty unless asked for.
@@ -62,6 +63,8 @@ class Inspection:
     words_per_query: Spread | None
     missing_files: tuple[str, ...]
     with_coordinates: int
+    with_footprints: int
+    with_times: int
     duplicates: tuple[tuple[str, ...], ...]
     undecodable: tuple[str, ...] | None
     skipped: tuple[str, ...]
@@ -91,6 +94,8 @@ class Inspection:
             ("queries", f"{self.queries:,}" if self.queries else ""),
             ("words per query", _spread_text(self.words_per_query)),
             ("with coordinates", f"{self.with_coordinates:,} of {self.records:,}"),
+            ("with footprints", f"{self.with_footprints:,}" if self.with_footprints else ""),
+            ("with times", f"{self.with_times:,}" if self.with_times else ""),
             ("missing files", _listed(self.missing_files)),
             ("duplicates", self._duplicates_text()),
             ("undecodable", "" if self.undecodable is None else f"{len(self.undecodable):,}"),
@@ -153,6 +158,8 @@ def inspect(
         words_per_query=_spread(len(query.text.split()) for query in dataset.queries),
         missing_files=tuple(found.missing),
         with_coordinates=sum(record.lat is not None for record in dataset.records),
+        with_footprints=sum(record.footprint is not None for record in dataset.records),
+        with_times=sum(record.taken is not None for record in dataset.records),
         duplicates=duplicates(present),
         undecodable=undecodable(present, progress) if decode else None,
         skipped=dataset.skipped,

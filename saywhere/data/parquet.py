@@ -68,17 +68,19 @@ def _scan(path: Path) -> Scan:
 
 
 def _rows(file: ParquetFile, columns: list[str]) -> Iterator[Mapping[str, object]]:
+    """Rows one by one; times as texts, since Arrow's may lie beyond what Python can hold."""
     import pyarrow
 
-    microseconds = [
-        pyarrow.field(f.name, pyarrow.timestamp("us", f.type.tz))
-        if pyarrow.types.is_timestamp(f.type)  # Python has no nanoseconds
-        else f
-        for f in map(file.schema_arrow.field, columns)
-    ]
+    fields = [file.schema_arrow.field(name) for name in columns]
+    times = {f.name: f.type for f in fields if pyarrow.types.is_timestamp(f.type)}
+    zones = {name: pyarrow.timestamp(kind.unit, kind.tz and "UTC") for name, kind in times.items()}
+    texts = dict.fromkeys(times, pyarrow.string())
     for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
         table = pyarrow.table(batch).select(columns)
-        yield from table.cast(pyarrow.schema(microseconds), safe=False).to_pylist()
+        for kinds in (zones, texts):
+            schema = [pyarrow.field(f.name, kinds.get(f.name, f.type)) for f in fields]
+            table = table.cast(pyarrow.schema(schema))
+        yield from table.to_pylist()
 
 
 def _geometry_column(path: Path, file: ParquetFile) -> list[str]:
@@ -86,12 +88,19 @@ def _geometry_column(path: Path, file: ParquetFile) -> list[str]:
     raw = (file.schema_arrow.metadata or {}).get(b"geo")
     if raw is None:
         return []
-    geo = json.loads(raw)
-    name = geo["primary_column"]
-    column = geo["columns"][name]
-    crs = column.get("crs", "absent")  # absent is CRS84, null is unknown
-    code = crs.get("id", {}) if isinstance(crs, dict) else {}
-    named = f"{code.get('authority')}:{code.get('code')}"
+    try:
+        geo = json.loads(raw)
+        name = geo["primary_column"]
+        column = geo["columns"][name]
+        crs = column.get("crs", "absent")  # absent is CRS84, null is unknown
+        code = crs.get("id", {}) if isinstance(crs, dict) else {}
+        named = f"{code.get('authority')}:{code.get('code')}"
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        raise InputError(
+            f"{path}: its 'geo' metadata is no GeoParquet's; export it again"
+        ) from None
+    if name not in file.schema_arrow.names:
+        raise InputError(f"{path}: has no column {shown(str(name))}; export it again")
     if crs != "absent" and named not in _WGS84:
         raise InputError(f"{path}: its geometries are in {shown(named)}; export them in EPSG:4326")
     if column.get("encoding") != "WKB":

@@ -152,7 +152,9 @@ class _Collector:
                 taken=made.taken,
             )
             if not is_file(path):
-                self.missing[image_id] = f"{where}: there is no file {path}; put it there"
+                self.missing[image_id] = (
+                    f"{where}: there is no file {shown(href)}; put it there or correct the href"
+                )
 
 
 def _described(item: object) -> tuple[str, Record, list[tuple[str, Json]]]:
