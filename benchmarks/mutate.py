@@ -102,7 +102,7 @@ MUTATIONS = (
              "data"),
     Mutation("EXIF: the western hemisphere becomes the eastern", "data/exif.py",
              "size if letter == signs[0] else -size", "size", "data"),
-    Mutation("features: kept under the hash of other bytes", "features.py",
+    Mutation("features: kept under the hash of other bytes", "decoding.py",
              "if hash_bytes(content) != request.content_hash:", "if False:", "features"),
     Mutation("index: what became unreadable is forgotten", "store/changes.py",
              "kept=self.kept if prune else {**self.kept, **held}", "kept=self.kept", "skip_bad"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from saywhere.errors import InputError
 from saywhere.geodesy import distances_m
+from saywhere.rasters import open_geotiff
 from saywhere.types import Platform, ScoredImages
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def orthophoto(
         return None
     width, height = size
     canvas = np.zeros((3, height, width), np.uint8)
-    tiles = (
-        [Path(images.paths[row]) for row in _tiles(images, extent)] if chart is None else [chart]
-    )
+    # A raster of which several tiles lie there is drawn once.
+    found = dict.fromkeys(Path(images.paths[row]) for row in _tiles(images, extent))
+    tiles = list(found)[:_MOST] if chart is None else [chart]
     drawn = [_draw(tile, extent, canvas) for tile in tiles]
     if chart is not None and not drawn[0]:
         raise InputError(
@@ -87,7 +88,7 @@ def _tiles(images: ScoredImages, extent: Extent) -> list[int]:
         and Path(images.paths[row]).suffix.lower() in _SUFFIXES
     ]
     away = distances_m(lat, lon, images.lat[rows], images.lon[rows])
-    return [rows[at] for at in np.argsort(away, kind="stable")[:_MOST]]
+    return [rows[at] for at in np.argsort(away, kind="stable")]
 
 
 def _draw(path: Path, extent: Extent, canvas: np.ndarray) -> bool:
@@ -104,9 +105,8 @@ def _draw(path: Path, extent: Extent, canvas: np.ndarray) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's use of affine
-            # The driver is named, or GDAL would open a VRT under any suffix and follow it.
             with (
-                rasterio.open(path.absolute(), driver="GTiff") as tile,
+                open_geotiff(path) as tile,
                 WarpedVRT(
                     tile, crs="EPSG:4326", transform=target, width=width, height=height,
                     resampling=Resampling.bilinear, add_alpha=True,

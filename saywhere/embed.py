@@ -13,6 +13,7 @@ from saywhere.adapters import Adapter
 from saywhere.bundle import ExpertSet
 from saywhere.errors import ExpertError, ImageError, printable
 from saywhere.features import (
+    ContentHashes,
     ImageRequest,
     Progress,
     content_hashes,
@@ -37,7 +38,7 @@ class EmbeddedImages:
 
     Attributes:
         embeddings: one vector an image, in the order they were given, without those in ``bad``.
-        content_hashes: of the same images.
+        content_hashes: of the same images' files.
         bad: by image_id, one line about each image that cannot be read or decoded.
     """
 
@@ -73,10 +74,9 @@ def embed_images(
     if experts.folder is not None:
         check_towers(experts.folder)
     tower = open_image_tower(experts, runtime)
-    hashes, bad = _content_hashes(records, skip_bad=skip_bad)
-    readable = [record for record in records if record.image_id in hashes]
-    views = query_views(experts)
-    requests = [ImageRequest(record.path, hashes[record.image_id], views) for record in readable]
+    wanted, bad = _requests(records, query_views(experts), skip_bad=skip_bad)
+    readable = [record for record in records if record.image_id in wanted]
+    requests = list(wanted.values())
     refused: dict[str, str] = {}
     size = experts.config.towers.image.size
     blocks = {
@@ -84,16 +84,16 @@ def embed_images(
         for key, adapter in _image_adapters(experts).items()
     }
     sound, vectors = _fold_blocks(
-        experts, blocks, readable, lambda record: hashes[record.image_id] not in refused
+        experts, blocks, readable, lambda record: wanted[record.image_id].source not in refused
     )
     bad |= {
-        record.image_id: printable(f"{record.path}: {refused[hashes[record.image_id]]}")
-        for record in readable
-        if hashes[record.image_id] in refused
+        image_id: printable(f"{request.path}: {refused[request.source]}")
+        for image_id, request in wanted.items()
+        if request.source in refused
     }
     ids = tuple(record.image_id for record in sound)
     made = Embeddings(ids, vectors, experts.hash)
-    return EmbeddedImages(made, tuple(hashes[image_id] for image_id in ids), bad)
+    return EmbeddedImages(made, tuple(wanted[image_id].content_hash for image_id in ids), bad)
 
 
 def _fold_blocks(
@@ -126,19 +126,19 @@ def _fold_blocks(
     return sound, np.concatenate(folded)
 
 
-def _content_hashes(
-    records: Sequence[Record], *, skip_bad: bool
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Content hashes by image_id; in the second dict a line about each file without one."""
-    hashes, bad = dict[str, str](), dict[str, str]()
+def _requests(
+    records: Sequence[Record], views: tuple[View, ...], *, skip_bad: bool
+) -> tuple[dict[str, ImageRequest], dict[str, str]]:
+    """Requests by image_id; in the second dict a line about each file that cannot be hashed."""
+    requests, bad, hashes = dict[str, ImageRequest](), dict[str, str](), ContentHashes()
     for record in records:
         try:
-            hashes[record.image_id] = content_hashes([record])[0]
+            requests[record.image_id] = hashes.request(record, views)
         except ImageError as error:
             if not skip_bad:
                 raise
             bad[record.image_id] = str(error)
-    return hashes, bad
+    return requests, bad
 
 
 def _image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:

@@ -12,14 +12,14 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from xml.etree import ElementTree as ET  # only ever writes here
 
 from saywhere.coordinates import Notation, format_position
 from saywhere.errors import printable
 from saywhere.geodesy import circle, distances_m
-from saywhere.types import Hit, Location
+from saywhere.types import Footprint, Hit, Location
 
 Form = Literal["geojson", "csv", "kml", "gpx"]
 Value = str | int | float | bool | None
@@ -42,6 +42,7 @@ class Mark:
         lat, lon: WGS84 degrees; None for an image without a position, which no map shows.
         values: what is told of it, by name.
         regions: radius in metres of circles about it, by name.
+        footprint: the ground it shows.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Mark:
     lon: float | None
     values: Mapping[str, Value]
     regions: Mapping[str, float] = field(default_factory=dict)
+    footprint: Footprint | None = None
 
 
 def hit_marks(hits: Sequence[Hit]) -> list[Mark]:
@@ -65,7 +67,10 @@ def hit_marks(hits: Sequence[Hit]) -> list[Mark]:
                 "place_id": hit.place_id,
                 "image_id": hit.image_id,
                 "path": hit.path,
+                "window": _window_text(hit),
+                "taken": hit.taken.isoformat() if hit.taken else None,
             },
+            footprint=hit.footprint,
         )
         for hit in hits
     ]
@@ -92,6 +97,41 @@ def place_marks(found: Location) -> list[Mark]:
         )
         for place in found.places
     ]
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit's values for JSON: the footprint as a GeoJSON geometry, times in ISO 8601."""
+    return asdict(hit) | {
+        "footprint": footprint_geometry(hit.footprint) if hit.footprint else None,
+        "approximate": hit.footprint.approximate if hit.footprint else None,
+        "taken": hit.taken.isoformat() if hit.taken else None,
+    }
+
+
+def footprint_geometry(footprint: Footprint) -> dict[str, Any]:
+    """GeoJSON (RFC 7946): a Polygon, or a MultiPolygon where the antimeridian cuts it."""
+    polygons = [[ring] for ring in closed_rings(footprint)]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def closed_rings(footprint: Footprint) -> list[list[list[float]]]:
+    """Closed (lon, lat) rings, counter-clockwise as GeoJSON wants them."""
+    return [_oriented([[lon, lat] for lat, lon in ring]) for ring in footprint.rings]
+
+
+def _oriented(ring: list[list[float]]) -> list[list[float]]:
+    following = [*ring[1:], ring[0]]
+    area = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(ring, following, strict=True))
+    turned = ring if area >= 0 else ring[::-1]
+    return [*turned, turned[0]]
+
+
+def _window_text(hit: Hit) -> str | None:
+    """``column,row,width,height`` in pixels of the file."""
+    part = hit.window
+    return f"{part.column},{part.row},{part.width},{part.height}" if part else None
 
 
 def export(marks: Sequence[Mark], form: Form, notation: Notation = "decimal") -> str:
@@ -150,6 +190,10 @@ def _geojson(marks: Sequence[Mark], notation: Notation) -> str:
             }
             region = {**told, "region": name, "radius_m": metres}
             features.append({"type": "Feature", "geometry": shape, "properties": region})
+        if mark.footprint:
+            ground = {**told, "region": "footprint", "approximate": mark.footprint.approximate}
+            shape = footprint_geometry(mark.footprint)
+            features.append({"type": "Feature", "geometry": shape, "properties": ground})
     return plain_json({"type": "FeatureCollection", "features": features}) + "\n"
 
 
@@ -186,14 +230,21 @@ def _kml(marks: Sequence[Mark], notation: Notation) -> str:
         point = ET.SubElement(placemark, "Point")
         _text(point, "coordinates", f"{lon!r},{lat!r}")
         for name, metres in mark.regions.items():
-            region = ET.SubElement(document, "Placemark")
-            _text(region, "name", f"{mark.name}: {name} within {metres:.0f} m")
-            shape = ET.SubElement(region, "MultiGeometry")
-            for ring in rings(lat, lon, metres):
-                polygon = ET.SubElement(shape, "Polygon")
-                line = ET.SubElement(ET.SubElement(polygon, "outerBoundaryIs"), "LinearRing")
-                _text(line, "coordinates", " ".join(f"{x!r},{y!r}" for x, y in ring))
+            title = f"{mark.name}: {name} within {metres:.0f} m"
+            _kml_polygons(document, title, rings(lat, lon, metres))
+        if mark.footprint:
+            _kml_polygons(document, f"{mark.name}: footprint", closed_rings(mark.footprint))
     return _document(root)
+
+
+def _kml_polygons(document: ET.Element, title: str, outlines: list[list[list[float]]]) -> None:
+    region = ET.SubElement(document, "Placemark")
+    _text(region, "name", title)
+    shape = ET.SubElement(region, "MultiGeometry")
+    for ring in outlines:
+        polygon = ET.SubElement(shape, "Polygon")
+        line = ET.SubElement(ET.SubElement(polygon, "outerBoundaryIs"), "LinearRing")
+        _text(line, "coordinates", " ".join(f"{x!r},{y!r}" for x, y in ring))
 
 
 def _gpx(marks: Sequence[Mark], notation: Notation) -> str:

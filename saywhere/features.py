@@ -1,62 +1,50 @@
 """Frozen features, computed once: images through views and the image tower, texts through the
 text tower, cached by content.
 
-A row of the cache is keyed by the hash of the image's bytes, the view and the adapter, so it knows
-neither names nor platforms. Features pass through it batch by batch: beside the result itself,
-memory holds a few images and one batch, however many images there are.
+A row of the cache is keyed by the hash of the file's bytes, the part of it that is the image, the
+view and the adapter, so it knows neither names nor platforms. Features pass through it batch by
+batch: beside the result itself, memory holds a few images and one batch, however many images there
+are.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.adapters import Adapter
-from saywhere.errors import ImageError, printable
+from saywhere.decoding import (
+    ContentHashes,
+    Decoding,
+    ImageRequest,
+    Progress,
+    content_hashes,
+    decoded_batches,
+)
+from saywhere.errors import ImageError
 from saywhere.feature_cache import NoSpaceError, open_cache
-from saywhere.files import hash_bytes, hash_file, hash_text
-from saywhere.images import decode_image, read_content, unreadable
+from saywhere.files import hash_text
 from saywhere.towers import ImageTower, TextTower
 from saywhere.towers.runtime import check_unicode
-from saywhere.types import FloatArray, Record
-from saywhere.views import View, render
+from saywhere.types import FloatArray
 
-Progress = Callable[[int, int], None]  # (done, total)
-_Rendered = list[tuple[str, NDArray[np.uint8]]]  # (key, pixels)
+__all__ = [
+    "ContentHashes",
+    "ImageRequest",
+    "Progress",
+    "content_hashes",
+    "feature_blocks",
+    "image_features",
+    "text_features",
+]
 
 _LOADED = 256  # images whose features are handed out together
-_BATCH_PIXELS = 4 * 224 * 224  # larger ones are slower: their activations fall out of the caches
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
-    """One image and the views of it that are wanted."""
-
-    path: Path
-    content_hash: str
-    views: tuple[View, ...]
-
-
-def content_hashes(records: Sequence[Record]) -> list[str]:
-    """SHA-256 of each record's file.
-
-    Raises:
-        ImageError: a file that cannot be read.
-    """
-    hashes = []
-    for record in records:
-        try:
-            hashes.append(hash_file(record.path))
-        except OSError as error:
-            raise unreadable(record.path, error) from None
-    return hashes
 
 
 def image_features(
@@ -88,7 +76,7 @@ def feature_blocks(
         size: the tower's default edge in pixels.
         progress: called with (views done, views to compute) as batches finish.
         refused: where given, an image that cannot be decoded doesn't stop the others: cause and
-            remedy are put here by its content hash.
+            remedy are put here by its ``source``.
         adapter: whose updates the tower's weights get.
 
     Yields:
@@ -105,11 +93,12 @@ def feature_blocks(
     namespace = f"{_numbers(tower, adapter)}:{size}"
     requests = requests if tower.any_size else [_at_one_size(request) for request in requests]
     with open_cache(tower.fingerprint, tower.dimension) as cache:
-        known = cache.known([key for request in requests for key in _keys(namespace, request)])
+        known = cache.known([key for request in requests for key in request.keys(namespace)])
         missing = _missing(requests, namespace, known)
         total = sum(len(request.views) for request in missing)
         done = 0
-        with closing(_batches(missing, namespace, size, refused, tower.workers)) as batches:
+        decoding = Decoding(namespace, size, refused)
+        with closing(decoded_batches(missing, decoding, tower.workers)) as batches:
             for keys, features in _encoded(tower, batches, adapter):
                 cache.store(keys, features)
                 done += len(keys)
@@ -117,9 +106,7 @@ def feature_blocks(
                     progress(done, total)
         for start in range(0, len(requests), _LOADED):
             yield [
-                cache.load(
-                    () if request.content_hash in (refused or ()) else _keys(namespace, request)
-                )
+                cache.load(() if request.source in (refused or ()) else request.keys(namespace))
                 for request in requests[start : start + _LOADED]
             ]
 
@@ -171,17 +158,13 @@ def _at_one_size(request: ImageRequest) -> ImageRequest:
     return replace(request, views=tuple(replace(view, scale=1.0) for view in request.views))
 
 
-def _keys(namespace: str, request: ImageRequest) -> list[str]:
-    return [hash_text(f"{namespace}:{request.content_hash}:{view.key}") for view in request.views]
-
-
 def _missing(
     requests: Sequence[ImageRequest], namespace: str, known: set[str]
 ) -> list[ImageRequest]:
     missing, seen = [], set(known)
     for request in requests:
         views = []
-        for key, view in zip(_keys(namespace, request), request.views, strict=True):
+        for key, view in zip(request.keys(namespace), request.views, strict=True):
             if key not in seen:
                 seen.add(key)
                 views.append(view)
@@ -211,63 +194,3 @@ def _encoded(
             yield done, features.result()
     if failure is not None:
         raise failure
-
-
-def _batches(
-    requests: Sequence[ImageRequest],
-    namespace: str,
-    size: int,
-    refused: dict[str, str] | None,
-    workers: int,
-) -> Generator[tuple[list[str], NDArray[np.uint8]], None, None]:
-    """Rendered views in batches of one edge and a bounded number of pixels.
-
-    Threads decode and render ahead of the tower's ``workers``: Pillow releases the interpreter
-    lock. They are few, since a large image takes a gigabyte while it is decoded.
-    """
-    waiting: dict[int, _Rendered] = defaultdict(list)
-    decoders = 1 + workers // 4
-    with ThreadPoolExecutor(decoders) as pool:
-        ahead: deque[Future[_Rendered]] = deque()
-        queue = iter(requests)
-        while True:
-            for request in queue:
-                ahead.append(pool.submit(_rendered_or_refused, request, namespace, size, refused))
-                if len(ahead) >= decoders + 2:
-                    break
-            if not ahead:
-                break
-            for key, pixels in ahead.popleft().result():
-                edge = len(pixels)
-                waiting[edge].append((key, pixels))
-                if len(waiting[edge]) * edge * edge >= _BATCH_PIXELS:
-                    yield _stacked(waiting.pop(edge))
-        for rest in waiting.values():
-            yield _stacked(rest)
-
-
-def _rendered_or_refused(
-    request: ImageRequest, namespace: str, size: int, refused: dict[str, str] | None
-) -> _Rendered:
-    try:
-        return _rendered(request, namespace, size)
-    except ImageError as error:
-        if refused is None:
-            raise
-        # Without the name: other files may have the same bytes.
-        refused[request.content_hash] = str(error).removeprefix(printable(f"{request.path}: "))
-        return []
-
-
-def _rendered(request: ImageRequest, namespace: str, size: int) -> _Rendered:
-    content = read_content(request.path)
-    if hash_bytes(content) != request.content_hash:
-        # Its features would be kept under the hash of other bytes, for good.
-        raise ImageError(f"{request.path}: changed while it was being read; run again")
-    image = decode_image(content, str(request.path))
-    pixels = [render(image, view, size) for view in request.views]
-    return list(zip(_keys(namespace, request), pixels, strict=True))
-
-
-def _stacked(items: _Rendered) -> tuple[list[str], NDArray[np.uint8]]:
-    return [key for key, _ in items], np.stack([pixels for _, pixels in items])

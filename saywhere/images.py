@@ -34,7 +34,7 @@ _MAX_EDGE = 100_000  # pixels; a line of a hundred million is a damaged header
 _MAX_SCANNED = 20 * MAX_PIXELS  # every scan of a JPEG goes through all of its pixels
 _MAX_RUN_LENGTH = 16_000_000  # pixels; Pillow decodes these BMP in Python, one by one
 _BLOCK_PIXELS = 1 << 22
-_BACKDROP = (128, 128, 128)
+BACKDROP = (128, 128, 128)  # where nothing is seen
 _NOT_REDUCIBLE = ("1", "P", "PA")  # Pillow has no box filter for them
 
 
@@ -181,7 +181,7 @@ def _to_rgb(image: Image) -> Image:
     if image.has_transparency_data:
         # Transparency becomes mid-grey: black would look like water or shadow to a tower.
         rgba = image.convert("RGBA")
-        ground = PIL.Image.new("RGB", rgba.size, _BACKDROP)
+        ground = PIL.Image.new("RGB", rgba.size, BACKDROP)
         ground.paste(rgba, mask=rgba)
         return ground
     return image if image.mode == "RGB" else image.convert("RGB")

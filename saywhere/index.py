@@ -6,13 +6,16 @@ update_index(embedder(experts), read(folder).records, folder, "index")
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saywhere.bundle import ExpertSet, load_experts
+from saywhere.data.raster import Tiled, TileOptions, tile_records
 from saywhere.embed import EmbeddedImages, embed_images
 from saywhere.errors import (
     DatasetError,
@@ -31,11 +34,12 @@ from saywhere.store import (
     open_writer,
     require_experts,
 )
-from saywhere.store.changes import Changes, find_changes
+from saywhere.store.changes import Changes, find_changes, known_files
 from saywhere.store.verify import Verification, verify_store
 from saywhere.store.writer import IndexWriter
-from saywhere.types import Record
+from saywhere.types import Record, Tiling
 
+_CAUSE = re.compile(r"(?s)^.*?: (.*?)(?: \(.*|;.*)?$")
 SKIP_REMEDY = "--skip-bad leaves out what is bad"
 
 
@@ -62,7 +66,7 @@ class IndexReport:
     Attributes:
         count: images in the index now.
         added, changed, deleted, unchanged: numbers of images; changed are those with other bytes,
-            platform, position or place.
+            platform, position, place, footprint or time.
         embedded: images that were embedded: the added ones, and the changed ones whose bytes or
             platform are others.
         unreachable: kept images whose files are missing but not known to be deleted, or whose
@@ -72,6 +76,11 @@ class IndexReport:
             before, the row stays, as part of ``unchanged``.
         seconds: wall-clock time, reading the folder not included.
         expert_hash: who made the vectors.
+        read: what the sources held, sound or not: ``images`` that are no georeferenced raster,
+            ``whole_rasters`` kept as one image, ``rasters`` cut into ``tiles``.
+        left_out: numbers by reason, of ``skipped`` and of tiles without data.
+        tiling: how rasters were cut.
+        notes: what the reader must know, a line each.
     """
 
     count: int
@@ -85,6 +94,10 @@ class IndexReport:
     skipped: tuple[str, ...]
     seconds: float
     expert_hash: str
+    read: Mapping[str, int]
+    left_out: Mapping[str, int]
+    tiling: Tiling
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +135,13 @@ def update_index(
     rebuild: bool = False,
     prune: bool = False,
     skipped: Sequence[str] | None = None,
+    tiles: TileOptions | None = None,
 ) -> IndexReport:
     """Makes the index at ``uri`` hold exactly ``records``, building it where there is none.
 
-    Unchanged files are neither read nor embedded; see ``saywhere.store.changes``. Until the very
-    end, and for ever if anything fails or the process is killed, the index stays as it was.
+    Large rasters among them are cut into tiles, see ``saywhere.data.raster``. Unchanged files are
+    neither read nor embedded; see ``saywhere.store.changes``. Until the very end, and for ever if
+    anything fails or the process is killed, the index stays as it was.
 
     Args:
         records: all images of ``root``, each image_id once, at least one.
@@ -136,6 +151,8 @@ def update_index(
             their folder is empty as an unmounted disk would be; images that cannot be read, too.
         skipped: None refuses images that cannot be read or decoded. A sequence, of what reading the
             dataset left out, leaves them out as well, and adds a line about each to its own.
+        tiles: how to cut large rasters, as far as it differs from how the index has them; an index
+            remembers it until it is rebuilt.
 
     Raises:
         DatasetError: images that cannot be read or decoded, all of them listed; with ``skipped``
@@ -152,23 +169,31 @@ def update_index(
         if before:
             _require_same(before, by, root, uri)
         rows = writer.rows() if before else []
-        changes = find_changes(rows, records, root, prune=prune, incomplete=bool(skipped))
-        if not prune and 2 * len(changes.deleted) > len(rows):
+        remembered = before.tiling if before else None
+        tiling = (tiles or TileOptions()).over(remembered or Tiling())
+        tiled = tile_records(records, tiling, known_files(rows) if tiling == remembered else None)
+        if tiled.problems and skipped is None:
+            raise DatasetError(root, tiled.problems, SKIP_REMEDY)
+        faults = (*(skipped or ()), *tiled.problems)
+        changes = find_changes(rows, tiled.records, root, prune=prune, incomplete=bool(faults))
+        gone = len(changes.deleted) - changes.recut
+        if not prune and 2 * gone > len(rows):
             raise InputError(
-                f"index {uri!r}: {len(changes.deleted)} of its {len(rows)} images are gone from "
+                f"index {uri!r}: {gone} of its {len(rows)} images are gone from "
                 f"{str(root)!r}; mount or restore what is missing, or drop them with --prune"
             )
         embedded = by.embed([p.record for p in changes.pending]) if changes.pending else None
         bad = embedded.bad if embedded else {}
         if bad and skipped is None:
             raise DatasetError(root, tuple(bad.values()), SKIP_REMEDY)
-        left_out = (*(skipped or ()), *bad.values())
+        left_out = (*faults, *bad.values())
         changes = changes.without(bad, prune=prune)
         if not changes.kept and not changes.pending:
             raise DatasetError(root, left_out)
-        target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()))
+        target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()),
+                           tiling)  # fmt: skip
         info = _apply(writer, before, changes, embedded, target)
-    return _report(info, changes, left_out, time.perf_counter() - started)
+    return _report(info, changes, (tiled, tiling, left_out), time.perf_counter() - started)
 
 
 def compact_index(uri: str) -> Compaction:
@@ -211,8 +236,12 @@ def verify_index(uri: str, *, experts: Path | None = None, content: bool = False
 
 
 def _report(
-    info: StoreInfo, changes: Changes, skipped: tuple[str, ...], seconds: float
+    info: StoreInfo,
+    changes: Changes,
+    read: tuple[Tiled, Tiling, tuple[str, ...]],
+    seconds: float,
 ) -> IndexReport:
+    tiled, tiling, skipped = read
     return IndexReport(
         count=info.count,
         added=changes.added,
@@ -225,7 +254,22 @@ def _report(
         skipped=skipped,
         seconds=seconds,
         expert_hash=info.expert_hash,
+        read={
+            "images": tiled.images,
+            "whole_rasters": tiled.whole,
+            "rasters": tiled.rasters,
+            "tiles": tiled.tiles,
+        },
+        left_out=_reasons(skipped) | ({"tile without data": tiled.empty} if tiled.empty else {}),
+        tiling=tiling,
+        notes=tiled.notes,
     )
+
+
+def _reasons(lines: Sequence[str]) -> dict[str, int]:
+    """How many lines give which cause: what stands between the name and details or remedy."""
+    causes = (re.sub(r"\d[\d,.]*", "N", _CAUSE.sub(r"\1", line)) for line in lines)
+    return dict(Counter(causes).most_common())
 
 
 def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None:
@@ -250,7 +294,8 @@ def _apply(
     target: StoreInfo,
 ) -> StoreInfo:
     current = before is not None and before.schema_version == SCHEMA_VERSION
-    if before and current and not changes.rewrites and before.experts == target.experts:
+    same = before and (before.experts, before.tiling) == (target.experts, target.tiling)
+    if before and current and not changes.rewrites and same:
         return before
     if embedded is None or not changes.pending:
         dimension = before.dimension if before else 0

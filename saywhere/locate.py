@@ -11,7 +11,7 @@ fitted.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from saywhere.area import Area, Circle
 from saywhere.certainty import LEVELS, Certainty, Kind
 from saywhere.errors import InputError
 from saywhere.hypotheses import Floats, Places, answers, group_images, points
+from saywhere.period import Period
 from saywhere.posterior import Spread, mass_by_distance, near_prior, posterior, radius_of
 from saywhere.types import BoolArray, Hit, Location, Place, Platform, ScoredImages
 
@@ -33,12 +34,14 @@ class Where:
     Attributes:
         platforms: only images of these count; None for all.
         area: the place lies in it, for certain.
+        period: only images known to be taken in it count.
         near: a last known position and the metres it may be off, with 95 % probability.
     """
 
     platforms: Collection[Platform] | None = None
     area: Area | None = None
     near: Circle | None = None
+    period: Period | None = None
 
 
 def locate(
@@ -61,7 +64,7 @@ def locate(
     if not kinds or len(kinds) != len(images.scores):
         raise InputError(f"{len(kinds)} descriptions: nothing to locate; say what you see")
     where = where or Where()
-    places = group_images(_chosen(images, where.platforms), certainty.diameter_m)
+    places = group_images(_chosen(images, where), certainty.diameter_m)
     if not places.count:
         raise InputError(
             "no image of the index that qualifies has a position; index images with coordinates, "
@@ -81,19 +84,23 @@ def locate(
                      notes)  # fmt: skip
 
 
-def _chosen(images: ScoredImages, platforms: Collection[Platform] | None) -> ScoredImages:
-    """Images of other platforms lose their position and place, so that no place shows them."""
-    if platforms is None:
+def _chosen(images: ScoredImages, where: Where) -> ScoredImages:
+    """Images that don't count lose their position and place, so that no place shows them."""
+    if where.platforms is None and where.period is None:
         return images
-    other = np.asarray([platform not in platforms for platform in images.platforms], bool)
-    return ScoredImages(
-        images.image_ids,
-        images.paths,
-        images.platforms,
-        tuple(None if gone else name for name, gone in zip(images.place_ids, other, strict=True)),
-        np.where(other, np.nan, images.lat),
-        np.where(other, np.nan, images.lon),
-        images.scores,
+    other = np.zeros(len(images.image_ids), bool)
+    if where.platforms is not None:
+        other |= [platform not in where.platforms for platform in images.platforms]
+    if where.period is not None:
+        inside = images.taken is not None and where.period.contains(images.taken)
+        other |= np.logical_not(inside)
+    return replace(
+        images,
+        place_ids=tuple(
+            None if gone else name for name, gone in zip(images.place_ids, other, strict=True)
+        ),
+        lat=np.where(other, np.nan, images.lat),
+        lon=np.where(other, np.nan, images.lon),
     )
 
 
@@ -186,17 +193,5 @@ def _evidence(images: ScoredImages, rows: np.ndarray) -> tuple[Hit, ...]:
         taken[platform] = taken.get(platform, 0) + 1
         if taken[platform] > _EVIDENCE:
             continue
-        located = bool(np.isfinite(images.lat[row]))
-        hits.append(
-            Hit(
-                rank=len(hits) + 1,
-                image_id=images.image_ids[row],
-                path=images.paths[row],
-                score=float(mean[at]),
-                platform=platform,
-                place_id=images.place_ids[row],
-                lat=float(images.lat[row]) if located else None,
-                lon=float(images.lon[row]) if located else None,
-            )
-        )
+        hits.append(images.hit(row, len(hits) + 1, float(mean[at])))
     return tuple(hits)

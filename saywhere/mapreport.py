@@ -17,9 +17,9 @@ from pathlib import Path
 from saywhere.background import Extent, orthophoto
 from saywhere.coordinates import format_position
 from saywhere.errors import ImageError, printable
-from saywhere.images import read_image
+from saywhere.rasters import read_part
 from saywhere.report import location_lines
-from saywhere.types import Hit, Location, Place, ScoredImages
+from saywhere.types import Hit, Location, Place, ScoredImages, Window
 
 _WIDTH = 1000  # of the map, in its own units
 _THUMBNAIL = 168
@@ -78,7 +78,7 @@ def map_report(
         InputError: ``chart`` shows nothing of the map.
     """
     asked = [f"<blockquote>{_text(text)}</blockquote>" for text in descriptions]
-    asked += [_figure(path, str(path)) for path in photos]
+    asked += [_figure(path, None, str(path)) for path in photos]
     warnings = [f'<p class="warn">{_text(line)}</p>' for line in location_lines(found)]
     places = [_section(place) for place in found.places]
     return "\n".join([
@@ -114,7 +114,7 @@ def _section(place: Place) -> str:
     for hit in place.evidence:  # the best of each platform
         shown.setdefault(hit.platform.value if hit.platform else "unknown platform", hit)
     figures = [
-        _figure(Path(hit.path), f"{name} · {hit.score:.3f} · {hit.image_id}")
+        _figure(Path(hit.path), hit.window, f"{name} · {hit.score:.3f} · {hit.image_id}")
         for name, hit in shown.items()
     ]
     where = " · ".join(format_position(place.lat, place.lon, n) for n in ("decimal", "mgrs"))
@@ -127,9 +127,9 @@ def _section(place: Place) -> str:
     )
 
 
-def _figure(path: Path, caption: str) -> str:
+def _figure(path: Path, window: Window | None, caption: str) -> str:
     try:
-        picture = read_image(path)
+        picture = read_part(path, window)
     except (ImageError, OSError):
         seen = '<div class="none">cannot be read</div>'
     else:

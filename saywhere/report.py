@@ -84,9 +84,15 @@ def hits_table(hits: Sequence[Hit], notation: Notation = "decimal") -> Table:
             f"{hit.score:.3f}",
             hit.platform.value if hit.platform else "–",
             format_position(hit.lat, hit.lon, notation) if known else "–",  # type: ignore[arg-type]
-            Text(printable(hit.path)),  # a Text, because rich would obey [brackets] in a name
+            Text(_image(hit)),  # a Text, because rich would obey [brackets] in a name
         )
     return table
+
+
+def _image(hit: Hit) -> str:
+    """The path, and of a tile the pixel it begins at."""
+    part = f"#c{hit.window.column},r{hit.window.row}" if hit.window else ""
+    return printable(f"{hit.path}{part}")
 
 
 def places_table(found: Location, notation: Notation = "decimal") -> Table:
@@ -104,7 +110,7 @@ def places_table(found: Location, notation: Notation = "decimal") -> Table:
             f"{place.radius_50_m:.0f} m",
             f"{place.radius_95_m:.0f} m",
             Text(printable(place.place_id or "–")),
-            Text(printable(f"{', '.join(sorted(seen))}: {place.evidence[0].path}")),
+            Text(printable(f"{', '.join(sorted(seen))}: {_image(place.evidence[0])}")),
         )
     return table
 

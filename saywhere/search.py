@@ -11,6 +11,7 @@ import numpy as np
 
 from saywhere.area import Area
 from saywhere.errors import IndexMismatchError, InputError
+from saywhere.period import Period
 from saywhere.products import Best, exact_scores, places_in_groups
 from saywhere.store import Platforms, VectorStore, check_k, check_vectors, require_experts
 from saywhere.types import Embeddings, FloatArray, Hit, IntArray
@@ -44,6 +45,7 @@ def search(
     *,
     platform: Platforms = None,
     area: Area | None = None,
+    period: Period | None = None,
     page: Page | None = None,
 ) -> list[list[Hit]]:
     """Finds the images that answer each query best.
@@ -54,6 +56,7 @@ def search(
         k: 1 to 10,000; fewer hits come back where fewer images qualify.
         platform: only images recorded as of this platform, or one of these.
         area: only images whose position lies in it.
+        period: only images known to be taken in it.
         page: which part of the ranking; ranks go on counting from its start.
 
     Returns:
@@ -69,7 +72,7 @@ def search(
     info = store.info()
     require_experts(info, queries.expert_hash)
     vectors = _checked(queries, info.dimension, "queries")
-    found = store.search(vectors, page.offset + k, platform=platform, area=area)
+    found = store.search(vectors, page.offset + k, platform=platform, area=area, period=period)
     return [
         [hit for hit in hits[page.offset :] if page.least is None or hit.score >= page.least]
         for hits in found

@@ -6,14 +6,16 @@ order can never be mistaken; where a pair is needed it is written (lat, lon).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from saywhere.errors import InputError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -40,6 +42,28 @@ class Window:
     row: int
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How large rasters are cut into tiles.
+
+    Attributes:
+        size_m: edge of a tile on the ground, metres.
+        overlap: share of a tile that the next one shows again, at least; 0 <= overlap < 1.
+
+    Raises:
+        InputError: no size, or no share.
+    """
+
+    size_m: float = 128.0
+    overlap: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size_m < float("inf"):
+            raise InputError(f"tiles of {self.size_m} m: give more than 0 metres")
+        if not 0 <= self.overlap < 1:
+            raise InputError(f"overlap of {self.overlap}: give at least 0 and less than 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +178,7 @@ class Hit:
         rank: 1 is best.
         score: fused score; comparable within one query only.
         lat, lon: WGS84 degrees, None where the image has no position.
+        window, footprint, taken: as in ``Record``.
     """
 
     rank: int
@@ -164,6 +189,22 @@ class Hit:
     place_id: str | None = None
     lat: float | None = None
     lon: float | None = None
+    window: Window | None = None
+    footprint: Footprint | None = None
+    taken: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What few readers of many images want to know of one; as in ``Record``."""
+
+    window: Window | None = None
+    footprint: Footprint | None = None
+
+
+def _aware(moment: np.datetime64) -> datetime | None:
+    found = moment.astype("datetime64[us]").item()  # None of NaT
+    return found.replace(tzinfo=UTC) if isinstance(found, datetime) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +215,8 @@ class ScoredImages:
         image_ids, paths, platforms, place_ids: n each, as in ``Hit``.
         lat, lon: (n,) float64 WGS84 degrees, NaN where an image has no position.
         scores: (q, n) float32 fused scores.
+        taken: (n,) datetime64[us] in UTC, NaT where unknown; None where it is unknown of all.
+        details: n each, read when one is asked for; None where nothing more is known of any image.
     """
 
     image_ids: tuple[str, ...]
@@ -183,6 +226,26 @@ class ScoredImages:
     lat: NDArray[np.float64]
     lon: NDArray[np.float64]
     scores: FloatArray
+    taken: NDArray[np.datetime64] | None = None
+    details: Sequence[Details] | None = None
+
+    def hit(self, row: int, rank: int, score: float) -> Hit:
+        """One of the images as an answer."""
+        located = bool(np.isfinite(self.lat[row]))
+        more = self.details[row] if self.details is not None else Details()
+        return Hit(
+            rank=rank,
+            image_id=self.image_ids[row],
+            path=self.paths[row],
+            score=score,
+            platform=self.platforms[row],
+            place_id=self.place_ids[row],
+            lat=float(self.lat[row]) if located else None,
+            lon=float(self.lon[row]) if located else None,
+            window=more.window,
+            footprint=more.footprint,
+            taken=None if self.taken is None else _aware(self.taken[row]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,3 +40,23 @@ def test_an_unknown_part_is_refused() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "'sleep' is none of embed, search, mine, start, memory" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_raster_benchmark_runs(tmp_path: Path, tower_cache: Path) -> None:
+    command = [sys.executable, "benchmarks/raster.py", "--toy", "--rounds", "1"]
+    done = subprocess.run(
+        [*command, "--scratch", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| tiles read", "| tiles read", "| tiles read", "| saywhere index", "| re-index, unchanged",
+    ]  # fmt: skip
+    assert "4 tiles" in rows[0]
+    assert not list(tmp_path.iterdir()), "the scratch folder goes with the run"

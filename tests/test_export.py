@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import pytest
 import shapely
 
 from saywhere.errors import printable
-from saywhere.export import Form, Mark, export, hit_marks, place_marks, plain_json, rings
+from saywhere.export import Form, Mark, export, hit_json, hit_marks, place_marks, plain_json, rings
 from saywhere.geodesy import circle
-from saywhere.types import Hit, Location, Place, Platform
+from saywhere.types import Footprint, Hit, Location, Place, Platform
 
 NASTY = '=cmd|" /C calc"!A1 <script>alert(1)</script> & \x1b[31m\u202e ü'
 HITS = [
@@ -55,6 +56,29 @@ def test_geojson_by_gdal(tmp_path: Path) -> None:
     assert [(shape.y, shape.x) for shape in shapes] == [(48.1, 11.5), (-17.0, 179.9999)]
     assert list(fields["platform"]) == ["drone", "satellite"]
     assert "\x1b" not in (tmp_path / "x.geojson").read_text()
+
+
+def test_footprints_by_gdal(tmp_path: Path) -> None:
+    """Whichever way round they are held; cut at the antimeridian they are two."""
+    ring = ((48.0, 11.0), (48.0, 11.2), (48.1, 11.2), (48.1, 11.0))
+    east, west = (((10.0, a), (10.0, b), (10.5, b)) for a, b in ((179.5, 180.0), (-180.0, -179.5)))
+    for outlines in ((ring,), (ring[::-1],), (east, west)):
+        hit = replace(HITS[0], footprint=Footprint(outlines, approximate=True))
+        expected = shapely.MultiPolygon([
+            shapely.Polygon([(lon, lat) for lat, lon in one]) for one in outlines
+        ])  # fmt: skip
+        for form in ("geojson", "kml"):
+            _, [point, ground], fields = opened(form, hit_marks([hit]), tmp_path)
+            assert point.geom_type == "Point"
+            assert ground.equals(expected)
+            assert form == "kml" or fields["approximate"][-1] == 1
+        told = hit_json(hit)
+        assert told["approximate"] is True
+        shape = shapely.geometry.shape(told["footprint"])
+        assert shape.geom_type == ("Polygon" if len(outlines) == 1 else "MultiPolygon")
+        for part in getattr(shape, "geoms", [shape]):
+            assert part.exterior.is_ccw  # RFC 7946, 3.1.6
+    assert hit_json(HITS[0])["footprint"] is None
 
 
 def test_regions_in_geojson_by_gdal(tmp_path: Path) -> None:

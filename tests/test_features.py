@@ -19,7 +19,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from saywhere import feature_cache, features
+from saywhere import decoding, feature_cache, features
 from saywhere.errors import ImageError, InputError, SaywhereError, TowerError
 from saywhere.features import (
     ImageRequest,
@@ -187,7 +187,7 @@ def test_a_tower_of_one_size_sees_every_view_at_it(tmp_path: Path) -> None:
 def test_an_unreadable_image_midway_keeps_what_was_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "_BATCH_PIXELS", 2 * 64 * 64)
+    monkeypatch.setattr(decoding, "_BATCH_PIXELS", 2 * 64 * 64)
     paths = make_images(tmp_path / "i", 12)
     good = paths[8].read_bytes()
     paths[8].write_bytes(good[:-60])
@@ -218,10 +218,10 @@ def test_missing_files_are_our_error_when_hashed(tmp_path: Path) -> None:
 def test_batches_are_bounded_by_pixels_and_of_one_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "_BATCH_PIXELS", 4 * 128 * 128)
+    monkeypatch.setattr(decoding, "_BATCH_PIXELS", 4 * 128 * 128)
     tower = CountingImageTower()
     decoded = 0
-    real = features._rendered
+    real = decoding._rendered
     lead: list[int] = []
 
     def counted(*args: Any) -> Any:
@@ -230,7 +230,7 @@ def test_batches_are_bounded_by_pixels_and_of_one_size(
         lead.append(decoded - tower.views // 3)
         return real(*args)
 
-    monkeypatch.setattr(features, "_rendered", counted)
+    monkeypatch.setattr(decoding, "_rendered", counted)
     image_features(tower, requests(make_images(tmp_path / "i", 60)), 128)
     for count, edge, *_ in tower.batches:
         assert count * edge * edge <= 4 * 160 * 160
@@ -263,25 +263,25 @@ def together(spans: list[tuple[float, float]]) -> int:
 def test_batches_run_side_by_side_while_others_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    monkeypatch.setattr(features, "_BATCH_PIXELS", 2 * 64 * 64)
-    decoding: list[tuple[float, float]] = []
-    real = features._rendered
+    monkeypatch.setattr(decoding, "_BATCH_PIXELS", 2 * 64 * 64)
+    spans: list[tuple[float, float]] = []
+    real = decoding._rendered
 
     def timed(*args: Any) -> Any:
         started = time.perf_counter()
         time.sleep(0.005)
         made = real(*args)
-        decoding.append((started, time.perf_counter()))
+        spans.append((started, time.perf_counter()))
         return made
 
-    monkeypatch.setattr(features, "_rendered", timed)
+    monkeypatch.setattr(decoding, "_rendered", timed)
     asked = requests(make_images(tmp_path / "i", 24), (View(),))
     tower = TimedTower(workers, pause=0.1)
     found = image_features(tower, asked, 64)
     assert together(tower.spans) == workers
     # Every image is decoded while the tower works, but for those it waits for at first.
     first = min(start for start, _ in tower.spans)
-    late = [span for span in decoding if span[0] > first]
+    late = [span for span in spans if span[0] > first]
     assert len(late) >= 24 - 2 - 3
     busy = [any(a < end and start < b for a, b in tower.spans) for start, end in late]
     assert np.mean(busy) > 0.8
@@ -366,8 +366,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_features as t
-from saywhere import features
-features._BATCH_PIXELS = 2 * 64 * 64
+from saywhere import decoding
+decoding._BATCH_PIXELS = 2 * 64 * 64
 tower = t.CountingImageTower(pause=0.1)
 asked = t.requests(sorted(Path({images!r}).iterdir()), (t.View(), t.View(flip=True)))
 t.image_features(tower, asked, 64, lambda done, total: print(done, flush=True))

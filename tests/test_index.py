@@ -21,7 +21,7 @@ from saywhere.embed import EmbeddedImages
 from saywhere.errors import ImageError, IndexMismatchError, InputError
 from saywhere.files import hash_file
 from saywhere.index import Embedder, IndexReport, compact_index, update_index, verify_index
-from saywhere.store import Row, open_store, open_writer
+from saywhere.store import SCHEMA_VERSION, Row, open_store, open_writer
 from saywhere.store.columns import arrow_rows
 from saywhere.store.generations import MANIFEST
 from saywhere.store.lance import LanceStore
@@ -353,7 +353,7 @@ def test_schema_1_is_searched_as_it_is_and_migrated_by_an_update(case: Case) -> 
     assert store.info().count == 7
     report = case.update()  # every file is hashed, no file is embedded, "late" is gone
     assert counts(report) == (0, 0, 1, 6, 0)
-    assert open_store(case.uri).info().schema_version == 2
+    assert open_store(case.uri).info().schema_version == SCHEMA_VERSION
     assert {row.mtime_ns for row in case.held().values()} == {LONG_AGO * 10**9}
     case.check_vectors()
 
@@ -369,7 +369,7 @@ def test_compact_migrates_too_and_frees_what_replaced_rows_left(case: Case) -> N
     assert done.count == store.info().count == 56
     assert done.bytes_after < done.bytes_before - 100_000
     assert not leftover.exists()
-    assert store.info().schema_version == 2
+    assert store.info().schema_version == SCHEMA_VERSION
 
 
 def test_compact_of_nothing_makes_nothing(tmp_path: Path) -> None:
@@ -403,7 +403,9 @@ def test_verify_names_twins_and_vectors_that_are_not_finite(case: Case) -> None:
     vectors[2, 3] = np.inf  # LanceDB itself refuses NaN
     generation = json.loads(state(case))["generation"]
     database = lancedb.connect(str(Path(case.uri) / generation))
-    database.create_table("images", arrow_rows([*rows, rows[0]], vectors, 2), mode="overwrite")
+    database.create_table(
+        "images", arrow_rows([*rows, rows[0]], vectors, SCHEMA_VERSION), mode="overwrite"
+    )
     problems = verify_store(case.uri).problems
     assert len(problems) == 2
     assert f"1 images are held twice ({rows[0].image_id!r})" in problems[0]

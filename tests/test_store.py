@@ -265,7 +265,7 @@ def edit_manifest(uri: Path, **changes: object) -> None:
 def test_other_schema_is_refused_and_survives_a_failed_rebuild(small: Path) -> None:
     edit_manifest(small, schema_version=99)
     before = generations(small)
-    with pytest.raises(IndexMismatchError, match=r"schema 99.*up to 2; .*DIR --rebuild"):
+    with pytest.raises(IndexMismatchError, match=r"schema 99.*up to 3; .*DIR --rebuild"):
         open_store(str(small))
     with pytest.raises(RuntimeError, match="no light"), rebuild(small):
         raise RuntimeError("no light")

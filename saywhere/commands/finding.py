@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from saywhere.coordinates import Notation
     from saywhere.export import Mark
     from saywhere.hardware import Runtime
+    from saywhere.period import Period
     from saywhere.types import Platform
 
 _NOTATIONS = click.Choice(["decimal", "dms", "utm", "mgrs"])  # spelled out: help must be quick
@@ -26,12 +27,14 @@ _NOTATIONS = click.Choice(["decimal", "dms", "utm", "mgrs"])  # spelled out: hel
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """``--platform``, ``--box``, ``--polygon`` and ``--around``, as given."""
+    """``--platform``, the spatial ones, ``--after`` and ``--before``, as given."""
 
     platforms: tuple[str, ...]
     box: str | None
     polygon: Path | None
     around: str | None
+    after: str | None
+    before: str | None
 
     def chosen(self) -> frozenset[Platform] | None:
         """The platforms, None for all."""
@@ -54,6 +57,12 @@ class Filters:
             parts.append(Circle(lat, lon, metres))
         return Area(tuple(parts)) if parts else None
 
+    def period(self) -> Period | None:
+        """When, None for any time; InputError where a date is malformed."""
+        from saywhere.period import parse_period
+
+        return parse_period(self.after, self.before)
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -72,6 +81,10 @@ def filter_options(verb: Callable[..., None]) -> Callable[..., None]:
     @click.option("--box", metavar="W,S,E,N", help="Only inside, degrees; W > E crosses 180°.")
     @click.option("--polygon", type=PATH, help="Only inside the polygons of a GeoJSON file.")
     @click.option("--around", metavar="LAT,LON,METRES", help="Only inside this circle.")
+    @click.option("--after", metavar="DATE",
+                  help="Only taken then or later (ISO 8601, UTC), date known.")  # fmt: skip
+    @click.option("--before", metavar="DATE",
+                  help="Only taken before; images without a date are left out.")  # fmt: skip
     @wraps(verb)
     def composed(
         *args: object,
@@ -79,9 +92,12 @@ def filter_options(verb: Callable[..., None]) -> Callable[..., None]:
         box: str | None,
         polygon: Path | None,
         around: str | None,
+        after: str | None,
+        before: str | None,
         **others: object,
     ) -> None:
-        verb(*args, filters=Filters(platforms, box, polygon, around), **others)
+        filters = Filters(platforms, box, polygon, around, after, before)
+        verb(*args, filters=filters, **others)
 
     return composed
 
@@ -152,13 +168,14 @@ def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_marks(output: Output, marks: Sequence[Mark], paths: Sequence[str]) -> None:
-    """Print an export, or the bare paths."""
+    """Print an export, or the bare paths, each file once however many of its tiles were found."""
     from saywhere.export import export
 
     if output.form != "paths":
         click.echo(export(marks, output.form, output.notation), nl=False)  # type: ignore[arg-type]
         return
     end = "\0" if output.nul else "\n"
+    paths = list(dict.fromkeys(paths))
     broken = [path for path in paths if "\n" in path]
     if broken and not output.nul:
         raise InputError(f"path {broken[0]!r}: holds a line end; use -0")

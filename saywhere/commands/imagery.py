@@ -23,6 +23,7 @@ from saywhere.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from saywhere.hardware import Runtime
+    from saywhere.index import IndexReport
 
 
 @click.group()
@@ -108,6 +109,11 @@ def index() -> None:
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
 @click.option("--prune", is_flag=True, help="Drop missing images even if they are most of them.")
 @click.option("--skip-bad", is_flag=True, help="Leave out what cannot be read, and list it.")
+@click.option("--tile-size", type=click.FloatRange(0, min_open=True), metavar="METRES",
+              help="Edge of the tiles that large GeoTIFFs are cut into. Default: as before, else "
+              "128.")  # fmt: skip
+@click.option("--overlap", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
+              help="Least share that tiles overlap. Default: as before, else 0.25.")  # fmt: skip
 @click.option(
     "--platform",
     "platforms",
@@ -138,6 +144,8 @@ def index_add(
     rebuild: bool,
     prune: bool,
     skip_bad: bool,
+    tile_size: float | None,
+    overlap: float | None,
     platforms: tuple[str, ...],
     roots: tuple[Path, ...],
     hosts: tuple[str, ...],
@@ -151,12 +159,16 @@ def index_add(
     Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
     an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
     --prune drops it.
+
+    A GeoTIFF of more than one and a half tiles is cut; tiles of which less than 5 % have data are
+    left out. The index remembers how it was cut: with other numbers, tiles are replaced.
     """
     from dataclasses import asdict
 
     from saywhere.data import read
     from saywhere.data.hrefs import Hrefs
     from saywhere.data.platforms import override_platforms, parse_platform_rule
+    from saywhere.data.raster import TileOptions
     from saywhere.index import SKIP_REMEDY, embedder, update_index
     from saywhere.towers import cache_folder
 
@@ -171,25 +183,46 @@ def index_add(
     skipped = dataset.skipped if skip_bad else None
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
-        done = update_index(by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped)
+        done = update_index(
+            by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped,
+            tiles=TileOptions(tile_size, overlap),
+        )  # fmt: skip
     for line in done.skipped:
         say(f"left out: {line}")
-    for line in dataset.notes:
+    for line in (*dataset.notes, *done.notes):
         say(f"note: {line}")
     if as_json:
         report = asdict(done) | {"skipped": len(done.skipped)}
         print_json({"index": uri, "images": report.pop("count"), **report})
+    for line in _summary(done, uri):
+        say(line)
+
+
+def _summary(done: IndexReport, uri: str) -> list[str]:
+    """What was read, by kind, what was left out, by cause, and what that did to the index."""
+    read, lines = done.read, list[str]()
     if done.unreachable:
-        say(
+        lines.append(
             f"{done.unreachable} images kept although their files are missing: their folder is "
             "empty or out of reach, or their entry was left out; drop them with --prune if they "
             "are deleted"
         )
-    say(
+    kinds = [f"{read['images']} images"]
+    if read["whole_rasters"]:
+        kinds.append(f"{read['whole_rasters']} small GeoTIFFs")
+    if read["rasters"]:
+        size = f"{done.tiling.size_m:g} m"
+        kinds.append(f"{read['tiles']} tiles of {size} from {read['rasters']} large GeoTIFFs")
+    lines.append(f"read: {', '.join(kinds)}")
+    if done.left_out:
+        counts = (f"{count} × {cause}" for cause, count in done.left_out.items())
+        lines.append(f"left out by cause: {', '.join(counts)}")
+    return [
+        *lines,
         f"{done.count} images indexed in {uri}, {done.with_coordinates} with coordinates: "
         f"{done.added} added, {done.changed} changed, {done.deleted} deleted, {done.unchanged} "
-        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s"
-    )
+        f"unchanged, {len(done.skipped)} left out in {done.seconds:.1f} s",
+    ]
 
 
 @index.command("verify")

@@ -56,26 +56,25 @@ def search(
     output: Output,
 ) -> None:
     """Find the images that WORDS describe, or that look like a photo, best first."""
-    from dataclasses import asdict
-
-    from saywhere.export import hit_marks
+    from saywhere.export import hit_json, hit_marks
     from saywhere.report import hits_table
     from saywhere.search import Page, fused
     from saywhere.search import search as find
 
     text = " ".join(words).strip()
     _check_asked([text] if words else [], asked.photos)
-    page, area = Page(offset, min_score), filters.area()
+    page, area, period = Page(offset, min_score), filters.area(), filters.period()
     store, loaded = _open(asked)
     queries, kinds = _embed(loaded, [text] if words else [], asked.photos, asked.runtime)
-    found = find(store, fused(queries), count, platform=filters.chosen(), area=area, page=page)
-    hits = found[0]
+    [hits] = find(
+        store, fused(queries), count, platform=filters.chosen(), area=area, period=period, page=page
+    )
     certainty = _certainty(asked.uri, loaded, store)
     calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
     if output.form == "json":
         print_json({
             "query": text, "images": list(map(str, asked.photos)), "index": asked.uri,
-            "calibrated": calibrated, "hits": [asdict(hit) for hit in hits],
+            "calibrated": calibrated, "hits": [hit_json(hit) for hit in hits],
         })  # fmt: skip
     elif output.form == "table":
         print_table(hits_table(hits, output.notation))
@@ -118,7 +117,7 @@ def locate(
     from saywhere.report import location_lines, places_table
 
     _check_asked(descriptions, asked.photos)
-    where = Where(filters.chosen(), filters.area(), _near(near, within))
+    where = Where(filters.chosen(), filters.area(), _near(near, within), filters.period())
     if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
         say(
             f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
@@ -300,10 +299,12 @@ def _location_json(
     from dataclasses import asdict
 
     from saywhere.coordinates import format_position
+    from saywhere.export import hit_json
 
     value = asdict(found)
-    for place in value["places"]:
-        place["position"] = format_position(place["lat"], place["lon"], notation)
+    for told, place in zip(value["places"], found.places, strict=True):
+        told["position"] = format_position(place.lat, place.lon, notation)
+        told["evidence"] = [hit_json(hit) for hit in place.evidence]
     return {
         "descriptions": list(descriptions),
         "images": list(map(str, asked.photos)),

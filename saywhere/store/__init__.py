@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -22,14 +23,23 @@ import numpy as np
 from saywhere.area import Area
 from saywhere.data.source import is_unicode
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.types import FloatArray, Hit, Platform, ScoredImages
+from saywhere.period import Period
+from saywhere.types import (
+    FloatArray,
+    Footprint,
+    Hit,
+    Platform,
+    ScoredImages,
+    Tiling,
+    Window,
+)
 
 if TYPE_CHECKING:
     from saywhere.store.writer import IndexWriter
 
 Platforms = Platform | Collection[Platform] | None  # None: of any, and of unknown platform
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_K = 10_000
 # Products of two components of this size, summed over any dimension we use, still fit a float32.
 LARGEST_COMPONENT = 1e15
@@ -47,6 +57,7 @@ class StoreInfo:
         count: number of images.
         experts: path of the experts folder, as it was given to the build.
         root: the folder that was indexed, as it was given to the build.
+        tiling: how large rasters were cut; None where nothing says so.
     """
 
     schema_version: int
@@ -55,6 +66,7 @@ class StoreInfo:
     count: int
     experts: str
     root: str
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +82,12 @@ class Row:
         lat, lon: WGS84 degrees, lat in [-90, 90], lon in [-180, 180]; both or neither.
         size, mtime_ns: of the file when it was hashed, in bytes and in nanoseconds since 1970: a
             file that still has both is not read again. None where they cannot vouch for it.
+        window, footprint: as in ``Record``; ``content_hash``, size and time are the whole file's.
+        taken: when, with a time zone; None where unknown.
 
     Raises:
-        InputError: an empty or unencodable text, or a position that isn't on Earth.
+        InputError: an empty or unencodable text, a position that isn't on Earth, or a time without
+            a zone.
     """
 
     image_id: str
@@ -84,6 +99,9 @@ class Row:
     lon: float | None = None
     size: int | None = None
     mtime_ns: int | None = None
+    window: Window | None = None
+    footprint: Footprint | None = None
+    taken: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.image_id:
@@ -95,6 +113,11 @@ class Row:
             raise InputError(
                 f"image {self.image_id!r}: lat {self.lat}, lon {self.lon} is no WGS84 position; "
                 "give lat in [-90, 90] and lon in [-180, 180], or neither"
+            )
+        if self.taken is not None and self.taken.utcoffset() is None:
+            raise InputError(
+                f"image {self.image_id!r}: taken {self.taken.isoformat()}, but in no time zone; "
+                "give one"
             )
 
 
@@ -123,6 +146,7 @@ class VectorStore(Protocol):
         *,
         platform: Platforms = None,
         area: Area | None = None,
+        period: Period | None = None,
     ) -> list[list[Hit]]:
         """Finds the images of highest dot product, exactly.
 
@@ -131,6 +155,7 @@ class VectorStore(Protocol):
             k: 1 to 10,000; fewer hits come back where fewer images qualify.
             platform: only images recorded as of this platform, or one of these.
             area: only images whose position lies in it.
+            period: only images known to be taken in it.
 
         Returns:
             q lists of hits, best first, rank from 1; equal scores are in order of image_id.
@@ -141,7 +166,12 @@ class VectorStore(Protocol):
         """
 
     def scores(
-        self, vectors: FloatArray, *, platform: Platforms = None, area: Area | None = None
+        self,
+        vectors: FloatArray,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
+        period: Period | None = None,
     ) -> ScoredImages:
         """Scores every image that qualifies; arguments and errors as ``search``."""
 

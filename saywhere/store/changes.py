@@ -1,22 +1,28 @@
 """What became of the files since they were indexed: which vectors stay, which images to embed.
 
-A file whose path, size and time are as recorded is not opened. Else its bytes are hashed, and its
-vector stays where the hash does. A file counts as deleted only where the folder around it can be
-seen without it: a disk that isn't mounted, or a link that leads nowhere, deletes nothing. Nor does
-a file that has become unreadable: its row stays as it was, and every update tries the file again.
+A file whose path, size and time are as recorded is not opened. Else its bytes are hashed, once
+however many tiles it has, and its vectors stay where the hash does. Tiles that a raster no longer
+has, because it is cut otherwise now, go; so does the whole image that it was before. A file counts
+as deleted only where the folder around it can be seen without it: a disk that isn't mounted, or a
+link that leads nowhere, deletes nothing. Nor does a file that has become unreadable: its row stays
+as it was, and every update tries the file again.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from saywhere.data.ground import Placed
+from saywhere.data.raster import Known
 from saywhere.data.source import is_unicode
 from saywhere.errors import InputError
 from saywhere.files import hash_file
+from saywhere.rasters import TIFF_SUFFIXES
 from saywhere.store import Row
 from saywhere.types import Record
 
@@ -24,20 +30,21 @@ from saywhere.types import Record
 # and clocks of file servers are a little off.
 YOUNG_NS = 3_000_000_000
 
-_Stamp = tuple[int | None, int | None]  # size in bytes, mtime in ns; None: cannot vouch for it
+Stamp = tuple[int | None, int | None]  # size in bytes, mtime in ns; None: cannot vouch for it
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An image to embed, its file's size and time from before it is read, and its row if any."""
+    """An image to embed, its file's size, time and real path from before, and its row if any."""
 
     record: Record
-    stamp: _Stamp
+    stamp: Stamp
+    path: str
     old: Row | None
 
     def row(self, content_hash: str) -> Row:
         """The row to record once the bytes of that hash are embedded."""
-        return _row(self.record, self.stamp, content_hash)
+        return _row(self.record, self.stamp, self.path, content_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,12 @@ class Changes:
     Attributes:
         kept: by image_id, rows whose vectors stay, as they are to be recorded.
         pending: images to embed, new ones and changed ones.
-        added, changed: numbers of images; changed counts other bytes, platform, position or place.
+        added, changed: numbers of images; changed counts other bytes and all else a row tells.
         deleted: ids of images that are gone.
         unreachable: ids in ``kept`` whose files are missing, but not known to be deleted, or whose
             entries may be among those the dataset left out.
         moved: whether a row in ``kept`` differs from what is recorded.
+        recut: how many of ``deleted`` went because their file, which is there, is cut otherwise.
     """
 
     kept: Mapping[str, Row]
@@ -61,6 +69,7 @@ class Changes:
     deleted: tuple[str, ...]
     unreachable: tuple[str, ...]
     moved: bool
+    recut: int = 0
 
     @property
     def rewrites(self) -> bool:
@@ -90,6 +99,24 @@ class Changes:
         )
 
 
+def known_files(rows: Sequence[Row]) -> dict[str, Known]:
+    """By path, rasters that are as they were when they were indexed, and how they were cut."""
+    by_path: dict[str, list[Row]] = {}
+    for row in rows:
+        if Path(row.path).suffix.lower() in TIFF_SUFFIXES:
+            by_path.setdefault(row.path, []).append(row)
+    known = {}
+    for path, held in by_path.items():
+        stamp = _stamp(Path(path))
+        if None in stamp or any((row.size, row.mtime_ns) != stamp for row in held):
+            continue
+        windows = frozenset(row.window for row in held if row.window is not None)
+        row = held[0]
+        whole = None if windows else Placed(row.lat, row.lon, row.footprint)
+        known[path] = Known(whole, windows)
+    return known
+
+
 def find_changes(
     rows: Sequence[Row],
     records: Sequence[Record],
@@ -113,57 +140,82 @@ def find_changes(
     """
     before = {row.image_id: row for row in rows}
     kept, pending, seen, added, changed = dict[str, Row](), list[Pending](), set[str](), 0, 0
+    files = _Files()
     for record in records:
         if record.image_id in seen:
             raise InputError(f"image {record.image_id!r}: listed twice; give each image once")
         seen.add(record.image_id)
-        old, stamp = before.get(record.image_id), _stamp(record.path)
-        row = _vouched(old, record, stamp) if old else None
+        old = before.get(record.image_id)
+        row = _vouched(old, record, files) if old else None
         if row is None:
-            pending.append(Pending(record, stamp, old))
+            pending.append(Pending(record, files.stamp(record.path), files.real(record.path), old))
         else:
             kept[record.image_id] = row
         added += old is None
         changed += old is not None and (row is None or _described(row) != _described(old))
     moved = any(row != before[image_id] for image_id, row in kept.items())
     lost = [row for row in rows if row.image_id not in seen]
-    deleted, cut_off = _missing(lost, root, prune=prune, incomplete=incomplete)
+    recut = _recut(lost, records, files)
+    left = [row for row in lost if row.image_id not in recut]
+    deleted, cut_off = _missing(left, root, prune=prune, incomplete=incomplete)
     kept.update({row.image_id: row for row in cut_off})
     unreachable = tuple(row.image_id for row in cut_off)
-    return Changes(kept, tuple(pending), added, changed, deleted, unreachable, moved)
+    gone = (*recut, *deleted)
+    return Changes(kept, tuple(pending), added, changed, gone, unreachable, moved, len(recut))
 
 
-def _vouched(old: Row, record: Record, stamp: _Stamp) -> Row | None:
+class _Files:
+    """What is asked of a file is asked once, not once a tile."""
+
+    def __init__(self) -> None:
+        self.stamp = cache(_stamp)
+        self.hash = cache(_hash)
+        self.real = cache(_real)
+
+
+def _recut(lost: Sequence[Row], records: Sequence[Record], files: _Files) -> tuple[str, ...]:
+    """Ids of rows whose file was read and is cut otherwise now, or no longer, or only now."""
+    whole: dict[str, bool] = {}
+    for record in records if lost else ():
+        whole[files.real(record.path)] = record.window is None
+    return tuple(
+        row.image_id
+        for row in lost
+        if row.path in whole and (row.window is not None or not whole[row.path])
+    )
+
+
+def _vouched(old: Row, record: Record, files: _Files) -> Row | None:
     """The row to record with the old vector; None where the image must be embedded again."""
-    if record.platform != old.platform:  # it chooses the expert
+    # The platform chooses the expert, the window the pixels.
+    if (record.platform, record.window) != (old.platform, old.window):
         return None
-    row = _row(record, stamp, old.content_hash)
+    stamp = files.stamp(record.path)
+    row = _row(record, stamp, files.real(record.path), old.content_hash)
     same_file = None not in stamp and (old.size, old.mtime_ns) == stamp and old.path == row.path
-    return row if same_file or _hash(record.path) == old.content_hash else None
+    return row if same_file or files.hash(record.path) == old.content_hash else None
 
 
-def is_unchanged(row: Row, *, content: bool) -> bool:
-    """Whether a row's file is as it was indexed.
+def is_unchanged(path: str, stamp: Stamp, content_hash: str, *, content: bool) -> bool:
+    """Whether a file is as it was indexed.
 
     Args:
+        path, stamp, content_hash: as its row has them; the stamp is size and time.
         content: hash the bytes even where size and time are as recorded.
 
     Raises:
         OSError: a file that is missing or cannot be read.
     """
-    path = Path(row.path)
-    status = path.stat()
-    if not content and (row.size, row.mtime_ns) == (status.st_size, status.st_mtime_ns):
+    status = Path(path).stat()
+    if not content and stamp == (status.st_size, status.st_mtime_ns):
         return True
-    return hash_file(path) == row.content_hash
+    return hash_file(Path(path)) == content_hash
 
 
-def _row(record: Record, stamp: _Stamp, content_hash: str) -> Row:
-    real = str(record.path.resolve())
+def _row(record: Record, stamp: Stamp, path: str, content_hash: str) -> Row:
     return Row(
         image_id=record.image_id,
-        # A link may lead to a name that no store can hold.
-        path=real if is_unicode(real) else str(record.path.absolute()),
+        path=path,
         content_hash=content_hash,
         platform=record.platform,
         place_id=record.place_id,
@@ -171,14 +223,23 @@ def _row(record: Record, stamp: _Stamp, content_hash: str) -> Row:
         lon=record.lon,
         size=stamp[0],
         mtime_ns=stamp[1],
+        window=record.window,
+        footprint=record.footprint,
+        taken=record.taken,
     )
 
 
+def _real(path: Path) -> str:
+    """Where links lead, unless to a name that no store can hold."""
+    real = os.path.realpath(path)
+    return real if is_unicode(real) else str(path.absolute())
+
+
 def _described(row: Row) -> tuple[object, ...]:
-    return row.path, row.place_id, row.lat, row.lon
+    return row.path, row.place_id, row.lat, row.lon, row.footprint, row.taken
 
 
-def _stamp(path: Path) -> _Stamp:
+def _stamp(path: Path) -> Stamp:
     try:
         status = path.stat()
     except OSError:  # whoever embeds it will say why

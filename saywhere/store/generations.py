@@ -25,10 +25,11 @@ from typing import Any
 
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.store import SCHEMA_VERSION, StoreInfo
+from saywhere.types import Tiling
 
 MANIFEST = "saywhere-index.json"
 # Written by this version, or by one before it and read as it is.
-READABLE = (1, SCHEMA_VERSION)
+READABLE = (1, 2, SCHEMA_VERSION)
 REBUILD = "`saywhere index DIR --rebuild`"
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|File too large")
 _GENERATION = re.compile(r"generation-[0-9a-f]{12}")
@@ -42,14 +43,16 @@ class Manifest:
     dimension: int
     experts: str
     root: str
+    tiling: Tiling | None = None
     generation: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def info(self, count: int) -> StoreInfo:
         """What an index of ``count`` images with this manifest says about itself."""
-        known = asdict(self)
-        del known["generation"]
-        return StoreInfo(count=count, **known)
+        return StoreInfo(
+            self.schema_version, self.expert_hash, self.dimension, count, self.experts, self.root,
+            self.tiling,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -190,7 +193,18 @@ def _checked_manifest(folder: Path, found: dict[str, Any]) -> Manifest:
     # Checked because it becomes part of a path.
     if not _GENERATION.fullmatch(found["generation"]) or found["dimension"] < 1:
         raise damaged(folder, f"{MANIFEST} names no generation or no dimension")
-    return Manifest(**{name: found[name] for name in kinds})
+    known = {name: found[name] for name in kinds}
+    return Manifest(**known, tiling=_tiling(folder, found.get("tiling")))
+
+
+def _tiling(folder: Path, found: object) -> Tiling | None:
+    """Of an index that remembers it: those of schemas 1 and 2 don't."""
+    if found is None:
+        return None
+    try:
+        return Tiling(**found)  # type: ignore[arg-type]  # whatever it is, it is checked
+    except (TypeError, InputError) as error:
+        raise damaged(folder, f"{MANIFEST} has no proper tiling ({_one_line(error)})") from error
 
 
 def _require_nothing_else(folder: Path) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from saywhere.area import Area
 from saywhere.errors import InputError
+from saywhere.period import Period
 from saywhere.store import (
     Platforms,
     Row,
@@ -136,16 +137,22 @@ class LanceStore:
         *,
         platform: Platforms = None,
         area: Area | None = None,
+        period: Period | None = None,
     ) -> list[list[Hit]]:
         check_k(k)
-        wanted = Wanted(platform_condition(platform), area)
+        wanted = Wanted(platform_condition(platform), area, period)
         vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
         return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
 
     def scores(
-        self, vectors: FloatArray, *, platform: Platforms = None, area: Area | None = None
+        self,
+        vectors: FloatArray,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
+        period: Period | None = None,
     ) -> ScoredImages:
-        wanted = Wanted(platform_condition(platform), area)
+        wanted = Wanted(platform_condition(platform), area, period)
         vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
         return self._read(lambda table: score_all(table, vectors, wanted))[1]
 

@@ -62,7 +62,7 @@ class IndexWriter:
             InputError: shapes that don't fit, a component that is not finite, or storage that
                 cannot be read or written; the index stays as it was.
         """
-        manifest = Manifest(made.expert_hash, made.dimension, made.experts, made.root)
+        manifest = Manifest(made.expert_hash, made.dimension, made.experts, made.root, made.tiling)
         with generation(self._folder, manifest) as store:
             for part, block in self._copies(kept) if kept else ():
                 store.append(part, block)
