@@ -19,8 +19,8 @@ def _paper(image: str, size: int) -> Mapping[str, Any]:
     Adapters of rank 8 in every block of both towers: three experts with all their heads then train
     4.3 % of all parameters, rank 16 would pass the 5 % the method promises. Large towers want
     smaller steps than small ones (LoRA's own authors: 1e-4 to 4e-4); heads learn at half of that,
-    1e-4 as in ``train.stage2``. GradCache in chunks of 8 holds 14 GB of activations as float32, so
-    that a batch of 256 fits on a card of 24 GB (counted by ``benchmarks/flops.py``).
+    1e-4 as in ``train.stage2``. GradCache in chunks of 4 holds 10 GB of activations as float32,
+    half of it as bfloat16, whatever the batch (counted by ``benchmarks/flops.py``).
     """
     adapter = {"rank": 8, "alpha": 16.0}
     return {
@@ -46,7 +46,7 @@ def _paper(image: str, size: int) -> Mapping[str, Any]:
             "stage1": {"batch_size": 256, "learning_rate": 2e-4},
             "stage2": {"batch_size": 256, "learning_rate": 1e-4},
             "head_rate": 0.5,
-            "chunk": 8,
+            "chunk": 4,
             "cached_gradients": True,
         },
     }

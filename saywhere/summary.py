@@ -81,6 +81,12 @@ class Summary:
         return trained / (trained + sum(self.frozen.values()))
 
     @property
+    def trainable_shares(self) -> dict[str, float]:
+        """The same of each part; they add up to ``trainable_share``."""
+        everything = sum(self.trained.values()) + sum(self.frozen.values())
+        return {name: count / everything for name, count in self.trained.items()}
+
+    @property
     def portable(self) -> bool:
         """Whether the folder needs nothing from the cache."""
         return all(tower.in_folder for tower in self.towers.values())
@@ -102,6 +108,7 @@ class Summary:
                 "statistics": self.statistics,
             },
             "trainable_share": self.trainable_share,
+            "trainable_shares": self.trainable_shares,
             "towers": {side: asdict(tower) for side, tower in self.towers.items()},
             "fusion": {
                 "mode": fusion.mode,
@@ -134,13 +141,16 @@ class Summary:
     def _parameter_lines(self) -> list[str]:
         trained, frozen = sum(self.trained.values()), sum(self.frozen.values())
 
-        def detail(parts: Mapping[str, int]) -> str:
-            return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in parts.items())
-
+        shares = self.trainable_shares
+        details = (
+            f"{name.replace('_', ' ')} {count:,} ({100 * shares[name]:.1f} %)"
+            for name, count in self.trained.items()
+        )
+        towers = (f"{name.replace('_', ' ')} {n:,}" for name, n in self.frozen.items())
         return [
             f"trained    {trained:,} parameters ({100 * self.trainable_share:.1f} % of all): "
-            f"{detail(self.trained)}",
-            f"frozen     {frozen:,} parameters: {detail(self.frozen)}",
+            + ", ".join(details),
+            f"frozen     {frozen:,} parameters: {', '.join(towers)}",
         ]
 
     def _fusion_lines(self) -> list[str]:
