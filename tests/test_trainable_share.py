@@ -74,12 +74,12 @@ def summary_of(config: Config, towers: Mapping[str, nn.Module], features: int) -
     experts = [
         Expert(platform, (member,) * config.train.members, *adapters) for platform in PLATFORMS
     ]
-    classifiers = [
+    by_image, by_words = (
         PlatformClassifier(empty(width), empty(width), empty(3, width), empty(3))
         for width in (features, 1024)
-    ]
+    )
     modes = dict.fromkeys(("own", "mean", "weighted", "gated"), neutral(3))
-    made = ExpertSet(config, tuple(experts), modes, *classifiers, towers={})
+    made = ExpertSet(config, tuple(experts), modes, by_image, by_words, towers={})
     counts = {side: sum(p.numel() for p in module.parameters()) for side, module in towers.items()}
     parts = tuple(_part(expert) for expert in experts)
     found = {side: TowerSummary(side, "", "", 0, count, False) for side, count in counts.items()}
