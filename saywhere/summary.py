@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from saywhere.bundle import ExpertSet
 from saywhere.expert import Expert, Head
+from saywhere.expert_towers import merged_files
 from saywhere.manifest import FORMAT, TOWERS_FOLDER
 from saywhere.portable import check_whole
 from saywhere.types import FloatArray
@@ -63,6 +64,7 @@ class Summary:
         statistics: means and deviations the inputs are standardised with; counted apart, since
             they are measured, not learnt.
         bytes: size of the folder on disk, towers included.
+        merged: by expert and side, files of towers that have taken up its adapters.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Summary:
     frozen: Mapping[str, int]
     statistics: int
     bytes: int
+    merged: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def trainable_share(self) -> float:
@@ -110,6 +113,7 @@ class Summary:
             "trainable_share": self.trainable_share,
             "trainable_shares": self.trainable_shares,
             "towers": {side: asdict(tower) for side, tower in self.towers.items()},
+            "merged": {name: path.name for name, path in self.merged.items()},
             "fusion": {
                 "mode": fusion.mode,
                 "prior": fusion.prior,
@@ -136,6 +140,9 @@ class Summary:
             f"{tower.bytes / 1e6:.1f} MB{'' if tower.in_folder else ', in the cache'}"
             for side, tower in self.towers.items()
         ]
+        if self.merged:
+            size = sum(path.stat().st_size for path in self.merged.values())
+            lines.append(f"merged     {', '.join(self.merged)}: {size / 1e6:.1f} MB of towers")
         return "\n".join([*lines, *self._fusion_lines(), *self._origin_lines()])
 
     def _parameter_lines(self) -> list[str]:
@@ -216,6 +223,7 @@ def summarise(folder: Path) -> Summary:
         frozen={f"{side}_tower": tower.parameters for side, tower in found.items()},
         statistics=sum(_statistics(array_set) for array_set in _array_sets(experts)),
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        merged={f"{name} {side}": path for (name, side), path in merged_files(experts).items()},
     )
 
 

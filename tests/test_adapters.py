@@ -27,13 +27,12 @@ from saywhere.embed import (
     embed_image_queries,
     embed_images,
     embed_queries,
-    open_image_tower,
-    open_text_tower,
     query_prior,
     query_views,
 )
 from saywhere.errors import ConfigError, ExpertError
 from saywhere.expert import expert_from_arrays
+from saywhere.expert_towers import ExpertTowers
 from saywhere.features import ImageRequest, content_hashes, image_features, text_features
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates
 from saywhere.hardware import Runtime
@@ -399,7 +398,7 @@ def test_an_experts_vectors_depend_on_its_adapters(trained: Path) -> None:
     other = {n: 2 * a for n, a in first.text_adapter.arrays.items()}
     altered = replace(first, text_adapter=Adapter(other))
     assert replace(experts, experts=(altered, *experts.experts[1:])).hash != experts.hash
-    tower = open_text_tower(experts, Runtime(1))
+    tower, _ = ExpertTowers(experts, Runtime(1)).text()
     one, two = (
         e.encode_text(text_features(tower, ["a pond"], None, e.text_adapter))
         for e in (first, altered)
@@ -458,7 +457,8 @@ def test_each_expert_sees_images_and_texts_under_its_own_adapters(
 ) -> None:
     monkeypatch.setattr("saywhere.features._LOADED", 3)  # several blocks
     experts = load_experts(trained)
-    tower, words = open_image_tower(experts, Runtime(1)), open_text_tower(experts, Runtime(1))
+    towers = ExpertTowers(experts, Runtime(1))
+    (tower, _), (words, _) = towers.image(), towers.text()
     paths = sorted((small_world / "imagery").rglob("*.jpg"))[:7]
     assert len(paths) == 7
     records = [Record(str(path), path) for path in paths]
@@ -528,7 +528,7 @@ def test_towers_taken_out_of_the_folder_are_found_in_the_cache(
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "towers")
     (copy / "towers").mkdir()
-    tower = open_text_tower(load_experts(copy), Runtime(1))
+    tower, _ = ExpertTowers(load_experts(copy), Runtime(1)).text()
     assert tower.sites
     assert os.fspath(tower.path).startswith(os.environ["SAYWHERE_CACHE"])
 
