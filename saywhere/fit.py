@@ -31,6 +31,7 @@ from saywhere.errors import InputError
 from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
+from saywhere.ranks import count
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
@@ -247,6 +248,7 @@ def _provenance(
         "git_commit": _git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": config.seed,
+        "processes": count(),
         "data": {
             "source": dataset.source.name,
             "hash": data.data_hash,

@@ -17,7 +17,6 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 from tuning_step import open_towers, tiny_config, tiny_towers
-from two_processes import run_two
 
 from saywhere.adapters import Adapter, check_sites
 from saywhere.bundle import load_experts
@@ -533,14 +532,41 @@ def test_towers_taken_out_of_the_folder_are_found_in_the_cache(
     assert os.fspath(tower.path).startswith(os.environ["SAYWHERE_CACHE"])
 
 
+# accelerate starts several processes on CPUs through MPI only; as if for GPUs, of which there are
+# none here, it starts them as torchrun does, and they find that they run on a CPU.
+LAUNCHERS = {
+    "torchrun": "--standalone --nproc-per-node 2",
+    "accelerate": "launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port 0",
+}
+STILL = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
+
+
+@pytest.fixture(scope="module")
+def trained_alone(folder: Path, small_world: Path) -> Path:
+    train_tiny(folder, small_world, folder / "one", *STILL)
+    return folder / "one"
+
+
 @pytest.mark.slow
-def test_two_processes_train_the_experts_of_one(folder: Path, small_world: Path) -> None:
-    still = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
-    train_tiny(folder, small_world, folder / "one", *still)
-    arguments = train_arguments(folder, small_world, folder / "two", *still)
-    script = "from saywhere.cli import main; main()"
-    run_two(lambda _rank: ["-c", script, *arguments], timeout=600)
-    one, two = (load_experts(folder / name).experts[0] for name in ("one", "two"))
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_starts_two_processes_that_train_the_experts_of_one(
+    folder: Path, small_world: Path, trained_alone: Path, launcher: str
+) -> None:
+    out = folder / launcher
+    arguments = train_arguments(folder, small_world, out, *STILL)
+    program = Path(sys.executable).with_name(launcher)
+    command = [str(program), *LAUNCHERS[launcher].split(), "-m", "saywhere", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("generalist/tuned: tuning.stage1") == 1  # one of them speaks
+    found = load_experts(out)
+    assert found.provenance["processes"] == 2
+    assert not list(folder.glob(f".{launcher}.training"))
+    one, two = load_experts(trained_alone).experts[0], found.experts[0]
     for name, values in (one.arrays() | one.adapter_arrays()).items():
         found = (two.arrays() | two.adapter_arrays())[name]
         # Adam turns the rounding of a gradient near zero into a step of full length.
