@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,11 +53,11 @@ def main() -> None:
     options = _options()
     train = read(options.data / "rsicd/train-without-valid")
     task = make_task(read(options.data / "rsicd/valid_filename.txt"))
-    found: dict[str, list[Values]] = {arm: [] for arm in ARMS}
-    minutes: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    found: dict[str, list[Values]] = {arm: [] for arm in (*ARMS[:2], *options.arms)}
+    minutes: dict[str, list[float]] = {arm: [] for arm in found}
     for seed in range(options.first, options.first + options.seeds):
         config = load_config("small-lora", EXAMPLE, [f"seed={seed}", "threads=1", *options.set])
-        for arm, (experts, spent) in train_arms(train, config).items():
+        for arm, experts, spent in train_arms(train, config, options.arms):
             found[arm].append(ask(experts, task))
             minutes[arm].append(spent / 60)
             _log(f"seed {seed}, {arm}: {found[arm][-1].mean(0)} {minutes[arm][-1]:.1f} min")
@@ -68,8 +68,10 @@ def main() -> None:
     print(table)
 
 
-def train_arms(train: Dataset, config: Config) -> dict[str, tuple[ExpertSet, float]]:
-    """The experts of each arm, and the processor seconds from nothing to them."""
+def train_arms(
+    train: Dataset, config: Config, wanted: Sequence[str]
+) -> Iterator[tuple[str, ExpertSet, float]]:
+    """Arm, its experts, and the processor seconds from nothing to them."""
     towers = (
         image_tower(config.towers.image, runtime=Runtime(1), adapter=config.adapters.image),
         text_tower(config.towers.text, runtime=Runtime(1), adapter=config.adapters.text),
@@ -77,13 +79,15 @@ def train_arms(train: Dataset, config: Config) -> dict[str, tuple[ExpertSet, flo
     plain = _without(config)
     train_experts(train, _epochs(plain, 0), towers, _log)  # features: they are nobody's minutes
     frozen, first = _timed(lambda: train_experts(train, plain, towers, _log))
-    lora, second = _timed(lambda: _tuned(frozen, train, config, towers))
-    steps, third = _timed(lambda: _tuned(frozen, train, plain, towers))
-    longer = _epochs(plain, round(plain.train.stage1.epochs * (first + second) / first))
-    whole, fourth = _timed(lambda: train_experts(train, longer, towers, _log))
-    parts = (frozen, lora, steps, whole)
-    spent = (first, first + second, first + third, fourth)
-    return {arm: (e, s) for arm, e, s in zip(ARMS, parts, spent, strict=True)}
+    yield "frozen", frozen, first
+    lora, more = _timed(lambda: _tuned(frozen, train, config, towers))
+    yield "lora", lora, first + more
+    if "equal steps" in wanted:
+        steps, few = _timed(lambda: _tuned(frozen, train, plain, towers))
+        yield "equal steps", steps, first + few
+    if "equal minutes" in wanted:
+        longer = _epochs(plain, round(plain.train.stage1.epochs * (first + more) / first))
+        yield "equal minutes", *_timed(lambda: train_experts(train, longer, towers, _log))
 
 
 def _epochs(config: Config, count: int) -> Config:
@@ -149,6 +153,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder with rsicd")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--arms", nargs="*", choices=ARMS[2:], default=ARMS[2:], help="controls")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, default=Path("runs/lora-rsicd"))
     return parser.parse_args()

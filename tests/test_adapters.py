@@ -568,10 +568,10 @@ def test_a_launcher_starts_two_processes_that_train_the_experts_of_one(
     assert not list(folder.glob(f".{launcher}.training"))
     one, two = load_experts(trained_alone).experts[0], found.experts[0]
     for name, values in (one.arrays() | one.adapter_arrays()).items():
-        found = (two.arrays() | two.adapter_arrays())[name]
+        other = (two.arrays() | two.adapter_arrays())[name]
         # Adam turns the rounding of a gradient near zero into a step of full length.
         least = 0.02 * max(float(np.abs(values).sum()), 1e-3 * values.size)
-        assert float(np.abs(found - values).sum()) <= least, name
+        assert float(np.abs(other - values).sum()) <= least, name
 
 
 @pytest.mark.slow
