@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saywhere.config import Config, load_config
+from saywhere.config import AdapterConfig, Config, load_config
 from saywhere.files import write_text
 from saywhere.towers.memory import EXPORTING, LOADING
+from saywhere.types import PLATFORMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # GeoText-1652 as published: images and captions of the training and the full test split.
 TRAIN_IMAGES, TRAIN_CAPTIONS = 37_854 + 701 + 11_663, 113_562 + 2_103 + 34_989
 TEST_IMAGES, TEST_CAPTIONS = 51_355 + 951 + 2_921, 154_065 + 2_853 + 8_763
+FITTING = 0.1  # of the places, those ending in one digit
 TOKENS = 96  # of a caption of 70 words, the published average, with XLM-R's vocabulary
 VOCABULARY, WIDTH, LAYERS, HEADS, INNER, POSITIONS = 250_002, 1024, 24, 16, 4096, 8194  # BGE-M3
 
@@ -39,11 +41,17 @@ class Cost:
         parameters: numbers in it.
         flops: of one image or one caption.
         dimension: of its features.
+        adapter: numbers in an expert's adapter.
+        step: FLOPs of one item in a step with GradCache: forward, forward again, backward.
+        held: bytes of float32 that wait for the backward pass, an item.
     """
 
     parameters: int
     flops: int
     dimension: int
+    adapter: int
+    step: int
+    held: int
 
 
 def main() -> None:
@@ -52,8 +60,8 @@ def main() -> None:
     parts = []
     for preset in options.preset:
         config = load_config(preset)
-        image, text = image_cost(config), text_cost()
-        parts += [f"### `{preset}`", _counted(config, image, text)]
+        image, text = image_cost(config), text_cost(config)
+        parts += [f"### `{preset}`", _counted(config, image, text), _adapted(config, image, text)]
         parts.append(_hours(config, image, text, options.tflops))
     page = "\n\n".join(parts) + "\n"
     if options.out is not None:
@@ -72,10 +80,11 @@ def image_cost(config: Config) -> Cost:
     with torch.device("meta"):
         module = timm.create_model(config.towers.image.name)
         pixels = torch.empty(1, 3, size, size)
-    return _count(pooled_stages(module, config.towers.image), module, pixels)
+    wrapper = pooled_stages(module, config.towers.image)
+    return _count(wrapper, module, pixels, config.adapters.image)
 
 
-def text_cost() -> Cost:
+def text_cost(config: Config) -> Cost:
     """BGE-M3's architecture from its published sizes: the hub's config.json is not needed."""
     import torch
     import transformers
@@ -89,17 +98,49 @@ def text_cost() -> Cost:
         module: Any = transformers.XLMRobertaModel(settings)
         ids = torch.zeros(1, TOKENS, dtype=torch.int64)
     # Without a mask: looking into one needs its values, and pooling costs nothing.
-    return _count(lambda ids: module(input_ids=ids).pooler_output, module, ids)
+    wrapper = lambda ids: module(input_ids=ids).last_hidden_state[:, 0]  # noqa: E731
+    return _count(wrapper, module, ids, config.adapters.text)
 
 
-def _count(wrapper: Callable[[Tensor], Tensor], module: nn.Module, inputs: Tensor) -> Cost:
+def _count(
+    wrapper: Callable[[Tensor], Tensor], module: nn.Module, inputs: Tensor, adapter: AdapterConfig
+) -> Cost:
+    """Counted once as it stands, and once as it trains."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from saywhere.towers.lora import attach, find_sites
+    from saywhere.tuning.live import _calmed
+
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         features = wrapper(inputs)
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    return Cost(parameters, counter.get_total_flops(), int(features.shape[1]))
+    plain = counter.get_total_flops()
+    weights = list(module.parameters())
+    with torch.device("meta"):
+        trained = attach(module, find_sites(module, adapter, ""), adapter, seed=0, name="counted")
+    frozen = {weight.untyped_storage()._cdata for weight in module.parameters()}
+    held: dict[int, torch.UntypedStorage] = {}  # kept, so that no address comes twice
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in frozen:
+            held[storage._cdata] = storage
+        return tensor
+
+    _calmed(module)
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            adapted = wrapper(inputs)
+        again = counter.get_total_flops()
+        adapted.sum().backward()
+    return Cost(
+        parameters=sum(weight.numel() for weight in weights),
+        flops=plain,
+        dimension=int(features.shape[1]),
+        adapter=sum(parameter.numel() for parameter in trained.values()),
+        step=again + counter.get_total_flops(),
+        held=sum(storage.nbytes() for storage in held.values()),
+    )
 
 
 def _counted(config: Config, image: Cost, text: Cost) -> str:
@@ -121,23 +162,50 @@ def _counted(config: Config, image: Cost, text: Cost) -> str:
     return "\n".join(rows)
 
 
+def _adapted(config: Config, image: Cost, text: Cost) -> str:
+    """What an expert's adapters add, and what a step with GradCache holds."""
+    rows = ["| tower | an expert's adapter | GFLOP an item and step | activations of a chunk |",
+            "|---|---|---|---|"]  # fmt: skip
+    for name, cost in (("image", image), ("text", text)):
+        share = 100 * cost.adapter / cost.parameters
+        rows.append(
+            f"| {name} | {cost.adapter / 1e6:.2f} M ({share:.1f} %) | {cost.step / 1e9:.1f} | "
+            f"{cost.held * config.tuning.chunk / 1e9:.1f} GB |"
+        )
+    return "\n".join(rows)
+
+
 def _hours(config: Config, image: Cost, text: Cost, speeds: list[float]) -> str:
-    """Hours of features; training the heads over them is minutes beside it."""
-    views = config.views
-    # Full and orientation-free caption of each; a test image is seen through the test views.
+    """Hours of what runs the towers; training the heads alone is minutes beside it."""
+    views, tuning, experts = config.views, config.tuning, len(PLATFORMS)
+    epochs = tuning.stage1.epochs + tuning.stage2.epochs
+    runs = (
+        2 - FITTING if config.train.refit else 1 - FITTING
+    )  # without the fitting places, then all
+    # Full and orientation-free caption of each; a test image is seen through the test views, by
+    # every expert's adapters; the word classifier looks at captions under none.
     work = {
         f"training images, {len(views.test) + views.train} views": (
             TRAIN_IMAGES * (len(views.test) + views.train) * image.flops
         ),
         "training captions, twice": 2 * TRAIN_CAPTIONS * text.flops,
-        f"test images (951), {len(views.test)} views": (
-            TEST_IMAGES * len(views.test) * image.flops
+        f"adapters: {epochs} epochs of images": runs * TRAIN_IMAGES * _an_item(epochs, image),
+        f"adapters: {epochs} epochs of captions": runs * TRAIN_IMAGES * _an_item(epochs, text),
+        "fitting places, under each expert": FITTING * experts * (
+            TRAIN_IMAGES * len(views.test) * image.flops + 2 * TRAIN_CAPTIONS * text.flops
         ),
-        "test captions": TEST_CAPTIONS * text.flops,
-    }
-    rows = ["| features of | PFLOP | " + " | ".join(f"h at {s:g} TFLOP/s" for s in speeds) + " |"]
+        f"test images (951), {len(views.test)} views, {experts} experts": (
+            experts * TEST_IMAGES * len(views.test) * image.flops
+        ),
+        f"test captions, {experts} experts": (experts + 1) * TEST_CAPTIONS * text.flops,
+    }  # fmt: skip
+    rows = ["| what | PFLOP | " + " | ".join(f"h at {s:g} TFLOP/s" for s in speeds) + " |"]
     rows.append("|---" * (2 + len(speeds)) + "|")
-    for name, flops in {**work, "all": sum(work.values())}.items():
+    frozen = (
+        TRAIN_IMAGES * (len(views.test) + views.train) + TEST_IMAGES * len(views.test)
+    ) * image.flops + (2 * TRAIN_CAPTIONS + TEST_CAPTIONS) * text.flops
+    sums = {"all": sum(work.values()), "all, without adapters": frozen}
+    for name, flops in {**work, **sums}.items():
         hours = " | ".join(f"{flops / (speed * 1e12) / 3600:.1f}" for speed in speeds)
         rows.append(f"| {name} | {flops / 1e15:.1f} | {hours} |")
     held = 4e-9 * (
@@ -146,6 +214,11 @@ def _hours(config: Config, image: Cost, text: Cost, speeds: list[float]) -> str:
     )
     rows.append(f"\nTraining holds {held:.1f} GB of features in memory.")
     return "\n".join(rows)
+
+
+def _an_item(epochs: int, cost: Cost) -> int:
+    """FLOPs of one item: a step each epoch, and once to mine; each image draws one caption."""
+    return epochs * cost.step + cost.flops
 
 
 def _options() -> argparse.Namespace:

@@ -20,6 +20,7 @@ from saywhere.config_stages import (
     AdapterConfig,
     AdaptersConfig,
     Frozen,
+    GentleStageConfig,
     StageConfig,
     TuningConfig,
 )
@@ -250,8 +251,8 @@ class TrainConfig(Frozen):
     fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
     stage1: StageConfig = StageConfig()
-    fine_tune: StageConfig = StageConfig(epochs=10, learning_rate=1e-4)
-    stage2: StageConfig = StageConfig(epochs=10, learning_rate=1e-4)
+    fine_tune: GentleStageConfig = GentleStageConfig()
+    stage2: GentleStageConfig = GentleStageConfig()
     mining: MiningConfig = MiningConfig()
 
 

@@ -26,6 +26,30 @@ class StageConfig(Frozen):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
 
 
+class GentleStageConfig(StageConfig):
+    """A stage that goes on from trained heads.
+
+    A class of its own, as are the two below: a file that sets one of its values must not turn the
+    others into those of a first stage.
+    """
+
+    epochs: int = Field(10, ge=0)
+    learning_rate: float = Field(1e-4, gt=0)
+
+
+class AdapterStageConfig(StageConfig):
+    """In-batch negatives, through live towers."""
+
+    epochs: int = Field(5, ge=0)
+
+
+class AdapterMinedStageConfig(StageConfig):
+    """Mined negatives, through live towers."""
+
+    epochs: int = Field(1, ge=0)
+    learning_rate: float = Field(3e-4, gt=0)
+
+
 class AdapterConfig(Frozen):
     """Low-rank adapters (LoRA, Hu et al. 2022) in one tower.
 
@@ -73,8 +97,8 @@ class TuningConfig(Frozen):
         precision: of the towers; ``auto`` is bfloat16 on a GPU that has it, else float32.
     """
 
-    stage1: StageConfig = StageConfig(epochs=5, learning_rate=1e-3)
-    stage2: StageConfig = StageConfig(epochs=1, learning_rate=3e-4)
+    stage1: AdapterStageConfig = AdapterStageConfig()
+    stage2: AdapterMinedStageConfig = AdapterMinedStageConfig()
     head_rate: float = Field(0.1, gt=0, le=10)
     accumulate: int = Field(1, ge=1)
     chunk: int = Field(32, ge=1)

@@ -11,7 +11,8 @@ import numpy as np
 
 from saywhere.adapters import Adapter
 from saywhere.bundle import ExpertSet
-from saywhere.errors import ExpertError, ImageError, printable
+from saywhere.errors import ImageError, printable
+from saywhere.expert_towers import ExpertTowers
 from saywhere.features import (
     ContentHashes,
     ImageRequest,
@@ -25,7 +26,6 @@ from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, que
 from saywhere.hardware import Runtime
 from saywhere.manifest import check_towers
 from saywhere.text.orientation import remove_orientation
-from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.types import PLATFORMS, Embeddings, FloatArray, IntArray, Query, Record
 from saywhere.views import FIXED_VIEWS, View
 
@@ -73,16 +73,17 @@ def embed_images(
     """
     if experts.folder is not None:
         check_towers(experts.folder)
-    tower = open_image_tower(experts, runtime)
+    towers = ExpertTowers(experts, runtime)
     wanted, bad = _requests(records, query_views(experts), skip_bad=skip_bad)
     readable = [record for record in records if record.image_id in wanted]
     requests = list(wanted.values())
     refused: dict[str, str] = {}
     size = experts.config.towers.image.size
-    blocks = {
-        key: feature_blocks(tower, requests, size, progress, refused if skip_bad else None, adapter)
-        for key, adapter in _image_adapters(experts).items()
-    }
+    blocks = {}
+    for key, adapter in _image_adapters(experts).items():
+        tower, unmerged = towers.image(adapter)
+        refusing = refused if skip_bad else None
+        blocks[key] = feature_blocks(tower, requests, size, progress, refusing, unmerged)
     sound, vectors = _fold_blocks(
         experts, blocks, readable, lambda record: wanted[record.image_id].source not in refused
     )
@@ -193,12 +194,12 @@ def embed_queries(
     experts: ExpertSet, queries: Sequence[Query], *, runtime: Runtime | None = None
 ) -> Embeddings:
     """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``."""
-    tower = open_text_tower(experts, runtime)
+    towers = ExpertTowers(experts, runtime)
     texts = clean_texts(experts, [query.text for query in queries])
-    features = {
-        key: text_features(tower, texts, adapter=adapter)
-        for key, adapter in _text_adapters(experts).items()
-    }
+    features = {}
+    for key, adapter in _text_adapters(experts).items():
+        tower, unmerged = towers.text(adapter)
+        features[key] = text_features(tower, texts, adapter=unmerged)
     ids = tuple(query.query_id for query in queries)
     return Embeddings(ids, fold_text_features(experts, features), experts.hash)
 
@@ -219,7 +220,7 @@ def embed_image_queries(
     Raises:
         ImageError, ExpertError: as ``embed_images``.
     """
-    tower = open_image_tower(experts, runtime)
+    towers = ExpertTowers(experts, runtime)
     records = [Record(str(path), path) for path in paths]
     views = query_views(experts)
     requests = [
@@ -227,10 +228,10 @@ def embed_image_queries(
         for path, digest in zip(paths, content_hashes(records), strict=True)
     ]
     size = experts.config.towers.image.size
-    features = {
-        key: image_features(tower, requests, size, adapter=adapter)
-        for key, adapter in _distinct(expert.image_adapter for expert in experts.experts).items()
-    }
+    features = {}
+    for key, adapter in _distinct(expert.image_adapter for expert in experts.experts).items():
+        tower, unmerged = towers.image(adapter)
+        features[key] = image_features(tower, requests, size, adapter=unmerged)
     embeddings = [e.encode_image(features[_key(e.image_adapter)]) for e in experts.experts]
     no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
     folded = fold_queries(embeddings, experts.calibration(), no_prior)
@@ -279,40 +280,3 @@ def platform_codes(records: Sequence[Record]) -> IntArray:
          for record in records],
         np.int64,
     )  # fmt: skip
-
-
-def open_image_tower(experts: ExpertSet, runtime: Runtime | None) -> ImageTower:
-    """The image tower these experts were trained with."""
-    tower = image_tower(
-        experts.config.towers.image,
-        runtime=runtime,
-        bundle=_bundle(experts),
-        adapter=experts.config.adapters.image,
-    )
-    _check(experts, "image", tower.fingerprint)
-    return tower
-
-
-def open_text_tower(experts: ExpertSet, runtime: Runtime | None) -> TextTower:
-    """The text tower these experts were trained with."""
-    tower = text_tower(
-        experts.config.towers.text,
-        runtime=runtime,
-        bundle=_bundle(experts),
-        adapter=experts.config.adapters.text,
-    )
-    _check(experts, "text", tower.fingerprint)
-    return tower
-
-
-def _bundle(experts: ExpertSet) -> Path | None:
-    return experts.folder / "towers" if experts.folder else None
-
-
-def _check(experts: ExpertSet, side: str, found: str) -> None:
-    expected = experts.towers[side]
-    if found != expected:
-        raise ExpertError(
-            f"{side} tower {found[:12]} is not the one the experts were trained with "
-            f"({expected[:12]}); use the experts' own towers folder, or train anew"
-        )

@@ -32,6 +32,7 @@ from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
 from saywhere.more import check_more, view_config, with_more
+from saywhere.ranks import count
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
@@ -274,6 +275,7 @@ def _provenance(
         "git_commit": _git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": config.seed,
+        "processes": count(),
         "data": {**_described(dataset, data), "fitting_images": len(fitting)},
         "seconds": round(elapsed, 1),
     }

@@ -17,10 +17,18 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saywhere.bundle import ExpertSet, check_target, load_experts, save_experts
 from saywhere.errors import ExpertError, InputError, TowerError
+from saywhere.expert_towers import (
+    SIDES,
+    adapters_of,
+    check_tower,
+    merged_file,
+    tower_settings,
+)
 from saywhere.files import atomic_path
 from saywhere.halving import halved
 from saywhere.manifest import (
@@ -33,6 +41,7 @@ from saywhere.manifest import (
     check_towers,
     expert_file,
 )
+from saywhere.merging import write_merged
 from saywhere.towers.cache import find_tower
 from saywhere.towers.onnxfile import OnnxFile, read_onnx
 
@@ -58,54 +67,65 @@ def check_whole(folder: Path) -> tuple[ExpertSet, Mapping[str, tuple[Path, OnnxF
     """
     experts = load_experts(folder)
     check_towers(folder)
-    towers = {}
-    configs, adapters = experts.config.towers, experts.config.adapters
-    for side, config, adapter in (
-        ("image", configs.image, adapters.image),
-        ("text", configs.text, adapters.text),
-    ):
-        path = find_tower(config, folder / TOWERS_FOLDER, adapter)
+    towers: dict[str, tuple[Path, OnnxFile]] = {}
+    for side in SIDES:
+        config, sites = tower_settings(experts, side)
+        path = find_tower(config, folder / TOWERS_FOLDER, sites)
         if path is None:
             raise ExpertError(
                 f"{folder}: its {side} tower is neither in {TOWERS_FOLDER}/ nor in the cache; "
                 "copy the whole folder again"
             )
         content = read_onnx(path)
-        if content.metadata.get("fingerprint") != experts.towers[side]:
-            raise ExpertError(
-                f"{path}: is not the {side} tower the experts were trained with "
-                f"({experts.towers[side][:12]}); copy the whole folder again, or train anew"
-            )
+        check_tower(experts, side, (path, content.metadata))
         towers[side] = (path, content)
+    for _, side, adapter in adapters_of(experts):
+        if merged := merged_file(experts, side, adapter):
+            check_tower(experts, side, (merged, read_onnx(merged).metadata), adapter.hash)
     return experts, towers
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What of the experts a copy holds.
+
+    Attributes:
+        half: trained numbers rounded to half precision, see ``halving``.
+        towers: the towers; without them they must be found, or made, where the experts are used.
+        merged: towers with each expert's adapters merged into their weights, see ``merging``; the
+            shared ones stay beside them for what looks at frozen features.
+    """
+
+    half: bool = False
+    towers: bool = True
+    merged: bool = False
+
+
 def export_folder(
-    source: Path, out: Path, *, overwrite: bool = False, half: bool = False, towers: bool = True
+    source: Path, out: Path, *, overwrite: bool = False, form: Form | None = None
 ) -> Path:
     """Copy the experts of ``source`` to ``out``, whole or not at all, sharing no byte with it.
-
-    Args:
-        half: round trained numbers to half precision, see ``halving``.
-        towers: carry the towers along; without them they must be found, or made, where the experts
-            are used.
 
     Returns:
         ``out``.
 
     Raises:
         ExpertError, TowerError: as ``check_whole``.
-        InputError: as ``bundle.save_experts``.
+        InputError: as ``bundle.save_experts``, or as ``merging.write_merged``, whose other errors
+            these are, too.
     """
     check_target(out, overwrite=overwrite)
+    form = form or Form()
     experts, found = check_whole(source)
-    experts = halved(experts) if half else experts
+    experts = halved(experts) if form.half else experts
     with _folder_beside(out) as temporary:
         # Copied first: what ``save_experts`` links to is then nobody else's.
         copies = {
             side: Path(shutil.copyfile(path, temporary / path.name))
-            for side, (path, _) in (found if towers else {}).items()
+            for side, (path, _) in (found if form.towers else {}).items()
         }
+        if form.merged:
+            copies |= write_merged(experts, temporary)
         return save_experts(experts, out, copies, overwrite=overwrite)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from saywhere.bundle import ExpertSet
 from saywhere.expert import Expert, Head
+from saywhere.expert_towers import merged_files
 from saywhere.manifest import FORMAT, TOWERS_FOLDER
 from saywhere.portable import check_whole
 from saywhere.types import FloatArray
@@ -63,6 +64,7 @@ class Summary:
         statistics: means and deviations the inputs are standardised with; counted apart, since
             they are measured, not learnt.
         bytes: size of the folder on disk, towers included.
+        merged: by expert and side, files of towers that have taken up its adapters.
     """
 
     folder: Path
@@ -73,12 +75,19 @@ class Summary:
     frozen: Mapping[str, int]
     statistics: int
     bytes: int
+    merged: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def trainable_share(self) -> float:
         """Trained parameters as a fraction of all, 0 to 1."""
         trained = sum(self.trained.values())
         return trained / (trained + sum(self.frozen.values()))
+
+    @property
+    def trainable_shares(self) -> dict[str, float]:
+        """The same of each part; they add up to ``trainable_share``."""
+        everything = sum(self.trained.values()) + sum(self.frozen.values())
+        return {name: count / everything for name, count in self.trained.items()}
 
     @property
     def portable(self) -> bool:
@@ -102,7 +111,9 @@ class Summary:
                 "statistics": self.statistics,
             },
             "trainable_share": self.trainable_share,
+            "trainable_shares": self.trainable_shares,
             "towers": {side: asdict(tower) for side, tower in self.towers.items()},
+            "merged": {name: path.name for name, path in self.merged.items()},
             "fusion": {
                 "mode": fusion.mode,
                 "prior": fusion.prior,
@@ -129,18 +140,24 @@ class Summary:
             f"{tower.bytes / 1e6:.1f} MB{'' if tower.in_folder else ', in the cache'}"
             for side, tower in self.towers.items()
         ]
+        if self.merged:
+            size = sum(path.stat().st_size for path in self.merged.values())
+            lines.append(f"merged     {', '.join(self.merged)}: {size / 1e6:.1f} MB of towers")
         return "\n".join([*lines, *self._fusion_lines(), *self._origin_lines()])
 
     def _parameter_lines(self) -> list[str]:
         trained, frozen = sum(self.trained.values()), sum(self.frozen.values())
 
-        def detail(parts: Mapping[str, int]) -> str:
-            return ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in parts.items())
-
+        shares = self.trainable_shares
+        details = (
+            f"{name.replace('_', ' ')} {count:,} ({100 * shares[name]:.1f} %)"
+            for name, count in self.trained.items()
+        )
+        towers = (f"{name.replace('_', ' ')} {n:,}" for name, n in self.frozen.items())
         return [
             f"trained    {trained:,} parameters ({100 * self.trainable_share:.1f} % of all): "
-            f"{detail(self.trained)}",
-            f"frozen     {frozen:,} parameters: {detail(self.frozen)}",
+            + ", ".join(details),
+            f"frozen     {frozen:,} parameters: {', '.join(towers)}",
         ]
 
     def _fusion_lines(self) -> list[str]:
@@ -206,6 +223,7 @@ def summarise(folder: Path) -> Summary:
         frozen={f"{side}_tower": tower.parameters for side, tower in found.items()},
         statistics=sum(_statistics(array_set) for array_set in _array_sets(experts)),
         bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        merged={f"{name} {side}": path for (name, side), path in merged_files(experts).items()},
     )
 
 

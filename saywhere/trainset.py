@@ -14,10 +14,12 @@ from saywhere.features import (
     ImageRequest,
     Progress,
     content_hashes,
+    feature_blocks,
     image_features,
     text_features,
 )
 from saywhere.files import hash_text
+from saywhere.ranks import count, meet, rank
 from saywhere.text.orientation import remove_orientation
 from saywhere.text.variants import operator_variants
 from saywhere.towers import ImageTower, TextTower
@@ -69,7 +71,9 @@ def prepare(
         ImageRequest(record.path, digest, fixed + _random(record, digest, config))
         for record, digest in zip(records, hashes, strict=True)
     ]
-    features = image_features(towers[0], requests, config.towers.image.size, progress)
+    size = config.towers.image.size
+    _share_work(towers[0], requests, size, progress)
+    features = image_features(towers[0], requests, size, progress)
     flat = [text for item in texts for text in item]
     train = TrainingSet(
         views=np.concatenate(features),
@@ -89,11 +93,21 @@ def prepare(
             train.views[start : start + len(fixed)] for start in train.view_start[:-1]
         ),
         requests=tuple(requests),
-        size=config.towers.image.size,
+        size=size,
         texts=tuple(flat),
         place_ids=tuple(str(record.place_id) for record in records),
         data_hash=_data_hash(records, hashes, texts),
     )
+
+
+def _share_work(
+    tower: ImageTower, requests: Sequence[ImageRequest], size: int, progress: Progress | None
+) -> None:
+    """Of several processes each fills the cache with its part; what others lack they compute."""
+    if count() > 1:
+        for _ in feature_blocks(tower, requests[rank() :: count()], size, progress):
+            pass
+        meet()
 
 
 def training_texts(dataset: Dataset, config: TextConfig) -> list[list[str]]:

@@ -17,7 +17,6 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 from tuning_step import open_towers, tiny_config, tiny_towers
-from two_processes import run_two
 
 from saywhere.adapters import Adapter, check_sites
 from saywhere.bundle import load_experts
@@ -27,13 +26,12 @@ from saywhere.embed import (
     embed_image_queries,
     embed_images,
     embed_queries,
-    open_image_tower,
-    open_text_tower,
     query_prior,
     query_views,
 )
 from saywhere.errors import ConfigError, ExpertError
 from saywhere.expert import expert_from_arrays
+from saywhere.expert_towers import ExpertTowers
 from saywhere.features import ImageRequest, content_hashes, image_features, text_features
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates
 from saywhere.hardware import Runtime
@@ -399,7 +397,7 @@ def test_an_experts_vectors_depend_on_its_adapters(trained: Path) -> None:
     other = {n: 2 * a for n, a in first.text_adapter.arrays.items()}
     altered = replace(first, text_adapter=Adapter(other))
     assert replace(experts, experts=(altered, *experts.experts[1:])).hash != experts.hash
-    tower = open_text_tower(experts, Runtime(1))
+    tower, _ = ExpertTowers(experts, Runtime(1)).text()
     one, two = (
         e.encode_text(text_features(tower, ["a pond"], None, e.text_adapter))
         for e in (first, altered)
@@ -458,7 +456,8 @@ def test_each_expert_sees_images_and_texts_under_its_own_adapters(
 ) -> None:
     monkeypatch.setattr("saywhere.features._LOADED", 3)  # several blocks
     experts = load_experts(trained)
-    tower, words = open_image_tower(experts, Runtime(1)), open_text_tower(experts, Runtime(1))
+    towers = ExpertTowers(experts, Runtime(1))
+    (tower, _), (words, _) = towers.image(), towers.text()
     paths = sorted((small_world / "imagery").rglob("*.jpg"))[:7]
     assert len(paths) == 7
     records = [Record(str(path), path) for path in paths]
@@ -528,24 +527,51 @@ def test_towers_taken_out_of_the_folder_are_found_in_the_cache(
     shutil.copytree(trained, copy)
     shutil.rmtree(copy / "towers")
     (copy / "towers").mkdir()
-    tower = open_text_tower(load_experts(copy), Runtime(1))
+    tower, _ = ExpertTowers(load_experts(copy), Runtime(1)).text()
     assert tower.sites
     assert os.fspath(tower.path).startswith(os.environ["SAYWHERE_CACHE"])
 
 
+# accelerate starts several processes on CPUs through MPI only; as if for GPUs, of which there are
+# none here, it starts them as torchrun does, and they find that they run on a CPU.
+LAUNCHERS = {
+    "torchrun": "--standalone --nproc-per-node 2",
+    "accelerate": "launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no "
+    "--dynamo_backend no --main_process_port 0",
+}
+STILL = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
+
+
+@pytest.fixture(scope="module")
+def trained_alone(folder: Path, small_world: Path) -> Path:
+    train_tiny(folder, small_world, folder / "one", *STILL)
+    return folder / "one"
+
+
 @pytest.mark.slow
-def test_two_processes_train_the_experts_of_one(folder: Path, small_world: Path) -> None:
-    still = ("adapters.text.dropout=0", "adapters.image.dropout=0", "train.layout=generalist")
-    train_tiny(folder, small_world, folder / "one", *still)
-    arguments = train_arguments(folder, small_world, folder / "two", *still)
-    script = "from saywhere.cli import main; main()"
-    run_two(lambda _rank: ["-c", script, *arguments], timeout=600)
-    one, two = (load_experts(folder / name).experts[0] for name in ("one", "two"))
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_starts_two_processes_that_train_the_experts_of_one(
+    folder: Path, small_world: Path, trained_alone: Path, launcher: str
+) -> None:
+    out = folder / launcher
+    arguments = train_arguments(folder, small_world, out, *STILL)
+    program = Path(sys.executable).with_name(launcher)
+    command = [str(program), *LAUNCHERS[launcher].split(), "-m", "saywhere", *arguments]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("generalist/tuned: tuning.stage1") == 1  # one of them speaks
+    found = load_experts(out)
+    assert found.provenance["processes"] == 2
+    assert not list(folder.glob(f".{launcher}.training"))
+    one, two = load_experts(trained_alone).experts[0], found.experts[0]
     for name, values in (one.arrays() | one.adapter_arrays()).items():
-        found = (two.arrays() | two.adapter_arrays())[name]
+        other = (two.arrays() | two.adapter_arrays())[name]
         # Adam turns the rounding of a gradient near zero into a step of full length.
         least = 0.02 * max(float(np.abs(values).sum()), 1e-3 * values.size)
-        assert float(np.abs(found - values).sum()) <= least, name
+        assert float(np.abs(other - values).sum()) <= least, name
 
 
 @pytest.mark.slow

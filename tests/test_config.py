@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -117,6 +119,29 @@ def test_overrides_win_over_the_file_and_the_file_over_the_preset(
     assert found.train.stage2 == Config().train.stage2
     assert presets["big"] == {"head": {"hidden": 1, "dimension": 64}, "seed": 5}
     assert through_file(found, tmp_path) == found
+
+
+def test_one_value_given_leaves_its_neighbours_at_their_defaults(tmp_path: Path) -> None:
+    """A table that is given in part must not fall back to another table's defaults."""
+
+    def leaves(values: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from leaves(value, (*above, key))
+            else:
+                yield (*above, key)
+
+    whole = tomllib.loads(dump_config(Config()))
+    paths = list(leaves(whole))
+    assert ("tuning", "stage2", "epochs") in paths
+    for path in paths:
+        one: Any = whole
+        for key in path:
+            one = one[key]
+        for key in reversed(path):
+            one = {key: one}
+        (tmp_path / "one.toml").write_text(tomli_w.dumps(one), "utf-8")
+        assert load_config(path=tmp_path / "one.toml") == Config(), path
 
 
 def test_overrides_parse_toml_values_and_bare_words() -> None:

@@ -14,13 +14,13 @@ from saywhere.errors import ExpertError
 from saywhere.expert import Expert
 from saywhere.halving import halved
 from saywhere.hardware import Runtime
-from saywhere.portable import export_folder
+from saywhere.portable import Form, export_folder
 from saywhere.types import Query
 
 
 def test_half_the_bytes_and_the_same_answers(small_experts: Path, tmp_path: Path) -> None:
     full = load_experts(small_experts)
-    out = export_folder(small_experts, tmp_path / "half", half=True, towers=False)
+    out = export_folder(small_experts, tmp_path / "half", form=Form(half=True, towers=False))
     half = load_experts(out)
     assert half.hash != full.hash
     assert half.hash == halved(full).hash == halved(half).hash

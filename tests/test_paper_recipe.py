@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import SMALL_TRAINING
 from fakehub import FakeHub, running_hub
@@ -23,8 +24,11 @@ from saywhere.files import hash_file
 
 PAGE = Path(__file__).parents[1] / "docs/paper.md"
 ROOT = "track4-cross-modal-drone-navigation"
-# Sizes only, for speed: preset, towers, views, stages and everything else are the page's.
-FEWER = [setting for setting in SMALL_TRAINING if not setting.startswith("views.test")]
+# Sizes only, for speed: preset, towers, adapters, views, stages and the rest are the page's.
+FEWER = [
+    *(setting for setting in SMALL_TRAINING if not setting.startswith("views.test")),
+    "tuning.stage1.epochs=1", "tuning.stage1.batch_size=16", "tuning.stage2.batch_size=16",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +111,16 @@ def test_the_recipe_runs_as_printed(hub: tuple[FakeHub, str], tmp_path: Path) ->
     assert config.towers.image.precision == "float16"
     assert [expert.name for expert in experts.experts] == ["satellite", "drone", "ground"]
     assert min(config.train.stage1.epochs, config.train.stage2.epochs) > 0
-    assert {"stage1", "stage2"} <= set(re.findall(r"stage[12]", done.stderr))
+    stages = set(re.findall(r"(\w+/\w+): ([\w.]+), \d+ epochs", done.stderr))
+    for name in ("satellite", "drone", "ground"):
+        assert {(f"{name}/0", "stage2"), (f"{name}/tuned", "tuning.stage1"),
+                (f"{name}/tuned", "tuning.stage2")} <= stages  # fmt: skip
+    assert (config.adapters.image.rank, config.adapters.text.rank) == (8, 8)
+    for expert in experts.experts:
+        moved = [a for n, a in expert.adapter_arrays().items() if n.endswith(".B")]
+        assert len(moved) == 2 * (7 + 6)  # blocks of both tiny towers times projections
+        assert all(np.abs(array).max() > 0 for array in moved)
+    assert "image adapters" in done.stdout
     assert "fusion: fitted on" in done.stderr
     for name in ("test_951", "test_24G"):
         report = json.loads((tmp_path / f"runs/{name}.json").read_text("utf-8"))

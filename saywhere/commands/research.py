@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
     from saywhere.hardware import Runtime
-    from saywhere.types import Dataset
+    from saywhere.types import Dataset, Log
 
 
 @click.command()
@@ -75,7 +75,7 @@ def train(
     from saywhere.config import load_config
     from saywhere.data import read
     from saywhere.manifest import training_of
-    from saywhere.ranks import meet, rank
+    from saywhere.ranks import first_alone, meet, rank
     from saywhere.towers import image_tower, text_tower
 
     given = [f"seed={seed}"] if seed is not None else []
@@ -90,20 +90,23 @@ def train(
     except ImportError as error:
         raise MissingExtraError("train", "train", error.name or "torch") from None
     runtime = replace(runtime, threads=config.threads)
-    with open_work(out, say, every=every) as work:
+    log: Log = (lambda _line: None) if rank() else say
+    with open_work(out, log, every=every) as work:
         if not rank():
             if fresh:
                 work.clear()
             work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
             check_target(out, overwrite=overwrite)
         meet()
-        say("towers: loading; the first time they are exported to ONNX")
-        towers = (
-            image_tower(config.towers.image, runtime=runtime, adapter=config.adapters.image),
-            text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
-        )
+        log("towers: loading; the first time they are exported to ONNX")
+        with first_alone():
+            towers = (
+                image_tower(config.towers.image, runtime=runtime, adapter=config.adapters.image),
+                text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
+            )
         with progress_bar("views", runtime.threads) as progress:
-            experts = train_experts(dataset, config, towers, say, progress, work, others)
+            shown = None if rank() else progress
+            experts = train_experts(dataset, config, towers, log, shown, work, others)
         if rank():  # what the first process saves is the same
             return
         paths = {"image": towers[0].path, "text": towers[1].path}

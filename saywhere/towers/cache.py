@@ -52,6 +52,16 @@ def spec_key(config: TowerConfig) -> str:
     return hash_text(type(config).__name__ + config.model_dump_json(exclude=left_out))[:16]
 
 
+def fingerprint(config: TowerConfig, weight_hash: str, merged: str = "") -> str:
+    """Identifies the numbers a tower gives.
+
+    Args:
+        weight_hash: SHA-256 of what was loaded.
+        merged: hash of the adapter that its weights have taken up.
+    """
+    return hash_text(f"{spec_key(config)}:{weight_hash}{merged}")[:32]
+
+
 def tower_file(
     config: TowerConfig,
     versions: dict[str, str],
@@ -84,6 +94,14 @@ def find_tower(
         return _newest(cache_folder() / "towers", stem)
     path = tower_file(config, versions, adapter, merged)
     return path if path.is_file() else None
+
+
+def carried_merged(config: TowerConfig, bundle: Path, merged: str) -> Path | None:
+    """The tower in ``bundle`` whose weights have taken up the adapter with this hash, if any.
+
+    The cache is not looked into: whether experts run merged is a property of their folder.
+    """
+    return _newest(bundle, _stem(config, NO_ADAPTER, merged))
 
 
 def _own_files(config: TowerConfig) -> list[str]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from saywhere.adapters import Adapter
 from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError
-from saywhere.files import atomic_path, hash_text
+from saywhere.files import atomic_path
 from saywhere.towers import memory
 from saywhere.towers.adapted import adapter_inputs, prepare_sites
-from saywhere.towers.cache import NO_ADAPTER, OPSET, build_versions, spec_key, tower_file
+from saywhere.towers.cache import NO_ADAPTER, OPSET, build_versions, fingerprint, tower_file
 from saywhere.towers.checkpoint import LoadReport
 from saywhere.towers.lora import merge
 from saywhere.towers.pooling import pooled_stages, pooled_tokens
@@ -170,8 +170,8 @@ def _save(
     versions = build_versions(config)
     if versions is None:
         raise MissingExtraError("exporting a tower", "train", "torch")
-    fingerprint = hash_text(f"{spec_key(config)}:{report.weight_hash}{added}")[:32]
-    metadata |= {"name": config.name, "weights": report.weight_hash, "fingerprint": fingerprint}
+    found = fingerprint(config, report.weight_hash, added)
+    metadata |= {"name": config.name, "weights": report.weight_hash, "fingerprint": found}
     metadata |= {"opset": OPSET, "versions": versions, "precision": config.precision}
     metadata |= {"loaded": report.to_dict()}
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
