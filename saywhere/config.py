@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from saywhere.config_heads import HeadConfig, MoreConfig
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
 from saywhere.config_stages import (
     AdapterConfig,
@@ -194,23 +195,6 @@ class TextConfig(Frozen):
     query: QueryRefinementConfig = QueryRefinementConfig()
 
 
-class HeadConfig(Frozen):
-    """Projection heads over frozen features, both towers alike.
-
-    Attributes:
-        dimension: of the joint space.
-        hidden: width of the hidden layer; 0 for a linear head.
-        image_dropout, text_dropout: on the standardised input features.
-        hidden_dropout: after the hidden layer's activation.
-    """
-
-    dimension: int = Field(256, ge=8, le=4096)
-    hidden: int = Field(512, ge=0, le=8192)
-    image_dropout: float = Field(0.5, ge=0, lt=1)
-    text_dropout: float = Field(0.3, ge=0, lt=1)
-    hidden_dropout: float = Field(0.3, ge=0, lt=1)
-
-
 class MiningConfig(Frozen):
     """Hard negatives for stage 2.
 
@@ -254,29 +238,6 @@ class TrainConfig(Frozen):
     fine_tune: GentleStageConfig = GentleStageConfig()
     stage2: GentleStageConfig = GentleStageConfig()
     mining: MiningConfig = MiningConfig()
-
-
-class MoreConfig(Frozen):
-    """An expert of a platform that has images of its own (``saywhere train --more``).
-
-    The other experts and the generalist never see these images. The platform's expert is trained on
-    them and on the platform's images of the main dataset, from random heads.
-
-    Attributes:
-        views: random views cached an image, beside its first two fixed ones.
-        share: the least share of what the expert sees that is of the main dataset.
-        members: heads of the expert, as ``train.members``.
-        head, stage: its heads and its one stage; thousands of images bear larger heads, less
-            dropout and larger batches than hundreds.
-    """
-
-    views: int = Field(4, ge=0, le=256)
-    share: float = Field(0.125, ge=0, lt=1)
-    members: int = Field(1, ge=1, le=16)
-    head: HeadConfig = HeadConfig(
-        hidden=768, dimension=384, image_dropout=0.3, text_dropout=0.15, hidden_dropout=0.3
-    )
-    stage: StageConfig = StageConfig(epochs=20, batch_size=512)
 
 
 class FusionConfig(Frozen):

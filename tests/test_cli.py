@@ -156,7 +156,7 @@ def test_training_writes_what_it_was_made_of(small_experts: Path) -> None:
     assert made["data"]["fitting_images"] == 6
     assert len(made["data"]["hash"]) == 64
     assert made["versions"]["torch"]
-    assert (small_experts / "config.toml").read_text().count("epochs") == 5
+    assert (small_experts / "config.toml").read_text().count("epochs") == 6
     assert len(list((small_experts / "towers").glob("*.onnx"))) == 2
 
 

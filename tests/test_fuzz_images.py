@@ -139,7 +139,7 @@ def test_the_whole_folder_is_read_and_indexed(
     assert report["images"] >= COUNT / 4 + SOUND_NAMES
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert notes == [f"note: {line}" for line in found.notes]
-    assert len(remarks(done.err)) == len(lines) + len(notes) + 1, "a warning among the remarks"
+    assert len(remarks(done.err)) == len(lines) + len(notes) + 3, "a warning among the remarks"
     assert capfd.readouterr() == ("", "")
     again = json.loads(command(*arguments, "--skip-bad", "--json").out)
     assert (again["added"], again["unchanged"]) == (0, report["images"])

@@ -1,0 +1,61 @@
+"""Settings of the heads that ``config`` puts together, and of experts with images of their own."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from saywhere.config_stages import Frozen, StageConfig
+
+
+class HeadConfig(Frozen):
+    """Projection heads over frozen features, both towers alike.
+
+    Attributes:
+        dimension: of the joint space.
+        hidden: width of the hidden layer; 0 for a linear head.
+        image_dropout, text_dropout: on the standardised input features.
+        hidden_dropout: after the hidden layer's activation.
+    """
+
+    dimension: int = Field(256, ge=8, le=4096)
+    hidden: int = Field(512, ge=0, le=8192)
+    image_dropout: float = Field(0.5, ge=0, lt=1)
+    text_dropout: float = Field(0.3, ge=0, lt=1)
+    hidden_dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class MoreHeadConfig(HeadConfig):
+    """Heads for thousands of images."""
+
+    dimension: int = Field(384, ge=8, le=4096)
+    hidden: int = Field(768, ge=0, le=8192)
+    image_dropout: float = Field(0.3, ge=0, lt=1)
+    text_dropout: float = Field(0.15, ge=0, lt=1)
+
+
+class MoreStageConfig(StageConfig):
+    """A stage for thousands of images."""
+
+    epochs: int = Field(20, ge=0)
+    batch_size: int = Field(512, ge=2)
+
+
+class MoreConfig(Frozen):
+    """An expert of a platform that has images of its own (``saywhere train --more``).
+
+    The other experts and the generalist never see these images. The platform's expert is trained on
+    them and on the platform's images of the main dataset, from random heads.
+
+    Attributes:
+        views: random views cached an image, beside its first two fixed ones.
+        share: the least share of what the expert sees that is of the main dataset.
+        members: heads of the expert, as ``train.members``.
+        head, stage: its heads and its one stage; thousands of images bear larger heads, less
+            dropout and larger batches than hundreds.
+    """
+
+    views: int = Field(4, ge=0, le=256)
+    share: float = Field(0.125, ge=0, lt=1)
+    members: int = Field(1, ge=1, le=16)
+    head: MoreHeadConfig = MoreHeadConfig()
+    stage: MoreStageConfig = MoreStageConfig()
