@@ -130,9 +130,12 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 @click.argument("path", type=PATH, required=False)
 @click.option(
     "--benchmark",
-    type=click.Choice(["world"]),
-    help="Instead of PATH: positions in rendered worlds of the benchmark's own seeds.",
+    type=click.Choice(["world", "rsicd"]),
+    help="Instead of PATH. world: positions in rendered worlds of the benchmark's own seeds; "
+    "rsicd: mean recall on RSICD, five captions an image, satellite known.",
 )
+@click.option("--data", type=PATH, help="Folder with the RSICD images and lists.")
+@click.option("--split", help="Of RSICD; default: test, or valid where there is no test.")
 @click.option("--cache", type=PATH, help="Where the benchmark's worlds are kept.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
@@ -152,6 +155,8 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 def evaluate(
     path: Path | None,
     benchmark: str | None,
+    data: Path | None,
+    split: str | None,
     cache: Path | None,
     experts: Path,
     fusion: FusionMode | None,
@@ -168,18 +173,16 @@ def evaluate(
     Where images have coordinates, positions are scored too: error in metres, and whether regions
     hold the truth as often as they say.
     """
-    if benchmark is not None:
+    if benchmark == "world":
         _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
         return
-    if path is None:
-        raise InputError("nothing to evaluate on; name a dataset, or give --benchmark world")
-    from saywhere.data import read
     from saywhere.evaluate import evaluate as run
     from saywhere.evaluate import make_task
     from saywhere.report import evaluation_markdown, evaluation_table
 
+    dataset = _evaluated(path, benchmark, data, split)
     loaded = load(experts, fusion)
-    task = make_task(read(path), truth)
+    task = make_task(dataset, truth)
     with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
@@ -200,9 +203,32 @@ def evaluate(
     else:
         print_table(evaluation_table(found, every_row=every_row))
         mean = report["r_mean"]
-        click.echo(f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f}")
+        even = report["r_mean_even_ties"]
+        click.echo(
+            f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
+            f"with ties against us, {even:.1f} with ties ordered at random"
+        )
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
+
+
+def _evaluated(
+    path: Path | None, benchmark: str | None, data: Path | None, split: str | None
+) -> Dataset:
+    """What to evaluate on: PATH, or the RSICD split of ``--data``."""
+    if benchmark == "rsicd":
+        if data is None or path is not None:
+            raise InputError("--benchmark rsicd reads no PATH; give its folder as --data DIR")
+        from saywhere.data.rsicd import benchmark_split, read_rsicd
+
+        return read_rsicd(data, split or benchmark_split(data))
+    if path is None:
+        raise InputError("nothing to evaluate on; name a dataset, or give --benchmark")
+    if data is not None or split is not None:
+        raise InputError("--data and --split belong to --benchmark rsicd; PATH names the rest")
+    from saywhere.data import read
+
+    return read(path)
 
 
 def _world_benchmark(
