@@ -81,7 +81,7 @@ def embed_images(
     size = experts.config.towers.image.size
     blocks = {
         key: feature_blocks(tower, requests, size, progress, refused if skip_bad else None, adapter)
-        for key, adapter in _image_adapters(experts).items()
+        for key, adapter in image_adapters(experts).items()
     }
     sound, vectors = _fold_blocks(
         experts, blocks, readable, lambda record: hashes[record.image_id] not in refused
@@ -141,7 +141,7 @@ def _content_hashes(
     return hashes, bad
 
 
-def _image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
+def image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
     """What the image tower is to run under, once each; the classifier sees the frozen tower."""
     adapters = _distinct(expert.image_adapter for expert in experts.experts)
     return adapters | {_FROZEN: None} if _by_images(experts) else adapters

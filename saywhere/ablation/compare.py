@@ -97,8 +97,3 @@ def outcome(
         seed_spread=float(np.std([query_values([seed]).mean() for seed in ranks])),
         difference=gap,
     )
-
-
-def asked_places(task: Task) -> NDArray[np.str_]:
-    """(q,) place of the image each query describes."""
-    return np.asarray(task.places)[task.target]

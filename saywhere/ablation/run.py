@@ -25,10 +25,11 @@ from saywhere.data import read
 from saywhere.errors import InputError
 from saywhere.evaluate import Task, make_task
 from saywhere.features import Progress, content_hashes
-from saywhere.files import hash_file, hash_text, write_text
+from saywhere.files import hash_file, hash_text
 from saywhere.hardware import Runtime
 from saywhere.summary import summarise_expert
 from saywhere.towers import image_tower, text_tower
+from saywhere.trials import Artefacts, task_hash
 from saywhere.types import Dataset, Log, Platform, Record
 
 RESULTS_FOLDER = "results"
@@ -82,14 +83,14 @@ def run_ablation(
     rows = steps(ablation)
     material = _material(ablation)
     jobs = _jobs(ablation, rows, _data_hash(material))
-    folder = out / RESULTS_FOLDER
+    artefacts = Artefacts(out / RESULTS_FOLDER)
     distinct = {job.key: job for job in jobs.values()}
-    missing = [job for job in distinct.values() if not _known(folder, job)]
+    missing = [job for job in distinct.values() if not _known(artefacts, job)]
     log(f"{len(distinct)} trainings for {len(rows)} rows and {len(ablation.seeds)} seeds; "
         f"{len(distinct) - len(missing)} are there already")  # fmt: skip
     _warm_up(missing, material, progress)
-    _train_all(missing, material, folder, log)
-    found = {name: _load(folder, job) for name, job in jobs.items()}
+    _train_all(missing, material, artefacts, log)
+    found = {name: _load(artefacts, job) for name, job in jobs.items()}
     results = tuple(
         Result(step, tuple(found[_name(step, seed)] for seed in ablation.seeds)) for step in rows
     )
@@ -140,8 +141,7 @@ def _data_hash(material: _Material) -> str:
     ]
     described += [[caption.image_id, caption.text] for caption in material.plain.captions]
     for name, task in material.tasks.items():
-        described += [name, content_hashes(task.records), task.target.tolist()]
-        described += [query.text for query in task.queries]
+        described += [name, task_hash(task)]
     return hash_text(json.dumps(described))
 
 
@@ -184,7 +184,7 @@ def _warm_up(jobs: Sequence[_Job], material: _Material, progress: Progress | Non
         prepare(material.dataset(job), job.config, towers, progress)
 
 
-def _train_all(jobs: Sequence[_Job], material: _Material, folder: Path, log: Log) -> None:
+def _train_all(jobs: Sequence[_Job], material: _Material, artefacts: Artefacts, log: Log) -> None:
     """Every training; at the first failure those not yet begun are given up."""
     if not jobs:
         return
@@ -197,7 +197,7 @@ def _train_all(jobs: Sequence[_Job], material: _Material, folder: Path, log: Log
     started = time.perf_counter()
     pool = ThreadPoolExecutor(default_threads(), "training")
     try:
-        running = [pool.submit(_train, job, material, folder) for job in jobs]
+        running = [pool.submit(_train, job, material, artefacts) for job in jobs]
         for done, future in enumerate(as_completed(running), start=1):
             future.result()
             rate = (time.perf_counter() - started) / done
@@ -208,7 +208,7 @@ def _train_all(jobs: Sequence[_Job], material: _Material, folder: Path, log: Log
         torch.set_num_threads(before)
 
 
-def _train(job: _Job, material: _Material, folder: Path) -> None:
+def _train(job: _Job, material: _Material, artefacts: Artefacts) -> None:
     from saywhere.fit import train_experts
 
     config = job.config
@@ -226,7 +226,7 @@ def _train(job: _Job, material: _Material, folder: Path) -> None:
         }
         for mode in job.modes
     }
-    known = _read(folder, job) or {}
+    known = artefacts.load(job.key) or {}
     value = {
         "config": json.loads(config.model_dump_json()),
         "ranks": {**known.get("ranks", {}), **ranks},
@@ -234,29 +234,18 @@ def _train(job: _Job, material: _Material, folder: Path) -> None:
         "seconds": round(seconds, 1),
         "git_commit": experts.provenance["git_commit"],
     }
-    write_text(_path(folder, job), json.dumps(value) + "\n")
+    artefacts.save(job.key, value)
 
 
-def _known(folder: Path, job: _Job) -> bool:
-    found = _read(folder, job)
-    return found is not None and all(mode in found["ranks"] for mode in job.modes)
+def _known(artefacts: Artefacts, job: _Job) -> bool:
+    found = artefacts.load(job.key)
+    return found is not None and all(mode in found.get("ranks", {}) for mode in job.modes)
 
 
-def _load(folder: Path, job: _Job) -> dict[str, Any]:
-    found = _read(folder, job)
+def _load(artefacts: Artefacts, job: _Job) -> dict[str, Any]:
+    found = artefacts.load(job.key)
     if found is None:
-        raise InputError(f"{_path(folder, job)}: was written and is gone; run the command again")
+        raise InputError(
+            f"{artefacts.folder}: the result {job.key} was written and is gone; run again"
+        )
     return found
-
-
-def _read(folder: Path, job: _Job) -> dict[str, Any] | None:
-    """A result, None where there is none or a damaged one."""
-    try:
-        found = json.loads(_path(folder, job).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "ranks" in found else None
-
-
-def _path(folder: Path, job: _Job) -> Path:
-    return folder / f"{job.key}.json"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from saywhere.ablation.compare import Outcome, asked_places, outcome
+from saywhere.ablation.compare import Outcome, outcome
 from saywhere.ablation.config import AblationConfig
 from saywhere.ablation.plan import Step
 from saywhere.evaluate import Task
+from saywhere.trials import asked_places
 from saywhere.types import IntArray
 
 
