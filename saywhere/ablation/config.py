@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -27,6 +27,8 @@ from saywhere.config_layers import explain, merge, parse_override, read_toml
 from saywhere.config_stages import Frozen
 from saywhere.errors import ConfigError
 from saywhere.types import Platform
+
+Section = Literal["ladder", "leave one out", "controls"]
 
 
 class AblationConfig(Frozen):
@@ -39,6 +41,8 @@ class AblationConfig(Frozen):
         subset: by platform, how many training places keep their images of that platform.
         refined: refined captions (``saywhere refine``) in the place of rule variants.
         modes: fusions tried on the last rung.
+        sections: parts of the table; the controls are compared with everything, so they need
+            ``leave one out``.
         config: the recipe, over the preset it names.
     """
 
@@ -48,6 +52,7 @@ class AblationConfig(Frozen):
     subset: dict[Platform, int] = Field(default_factory=dict)
     refined: Path | None = None
     modes: tuple[FusionMode, ...] = ("mean", "weighted", "gated")
+    sections: tuple[Section, ...] = ("ladder", "leave one out", "controls")
     config: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("seeds")
@@ -56,6 +61,13 @@ class AblationConfig(Frozen):
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed stands twice, and would count twice")
         return seeds
+
+    @field_validator("sections")
+    @classmethod
+    def _comparable(cls, sections: tuple[Section, ...]) -> tuple[Section, ...]:
+        if not sections or ("controls" in sections and "leave one out" not in sections):
+            raise ValueError('name "ladder", "leave one out", or "leave one out" and "controls"')
+        return sections
 
     @field_validator("subset")
     @classmethod

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from saywhere.ablation.config import AblationConfig
+from saywhere.ablation.config import AblationConfig, Section
 from saywhere.config import FusionMode
 from saywhere.errors import ConfigError
 
-Section = Literal["ladder", "leave one out", "controls"]
 EVERYTHING = "everything"
 _MOST_MEMBERS = 16
 
@@ -44,13 +42,14 @@ class Step:
 
 
 def steps(ablation: AblationConfig) -> tuple[Step, ...]:
-    """All rows: the ladder, everything but one part, and the controls.
+    """The rows of its sections: the ladder, everything but one part, and the controls.
 
     Raises:
         ConfigError: three times the recipe's members are more than there may be.
     """
     mode = ablation.recipe().fusion.mode
-    return (*_ladder(ablation), *_without(ablation, mode), *_controls(ablation, mode))
+    rows = (*_ladder(ablation), *_without(ablation, mode), *_controls(ablation, mode))
+    return tuple(step for step in rows if step.section in ablation.sections)
 
 
 def _ladder(ablation: AblationConfig) -> list[Step]:
