@@ -95,8 +95,8 @@ class Evaluation:
     Attributes:
         rows: the first is text to image, by image, all platforms, mixed gallery.
         official: recalls of the published script and the gap to the places, where asked for.
-        context: what was evaluated with what, and ``location``: how far off positions are, None
-            without coordinates.
+        context: what was evaluated with what, ``location``: how far off positions are, None
+            without coordinates, and ``match``: what probabilities of hits are worth.
     """
 
     rows: tuple[Row, ...]
@@ -203,6 +203,7 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
+    from saywhere.match import match_report
     from saywhere.task_location import task_location  # SciPy: `search` imports this module
 
     if platforms_unknown:
@@ -219,6 +220,7 @@ def evaluate(
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
         "location": task_location(task.records, task.places, task.target, (images, texts)),
+        "match": match_report((images, texts), task.target, codes(task.places)),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)

@@ -208,6 +208,10 @@ def evaluate(
             f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
             f"with ties against us, {even:.1f} with ties ordered at random"
         )
+        if match := report["context"]["match"]:
+            from saywhere.location_metrics import match_in_words
+
+            click.echo("\n".join(match_in_words(match)))
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
 
