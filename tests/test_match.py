@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from saywhere import calibrate
 from saywhere.certainty import Sharpness
 from saywhere.errors import InputError
 from saywhere.location_metrics import match_in_words
 from saywhere.match import _auroc, fit_matches, match_probabilities, match_report
+from saywhere.reliability import plot_reliability
 from saywhere.types import FloatArray, IntArray
 
 _SHARP = Sharpness(temperature=0.5, stray=0.05, none_offset=2.0)
@@ -78,7 +81,7 @@ def test_the_fit_finds_a_temperature_that_was_planted() -> None:
     assert found.stray <= 0.06
 
 
-def test_planted_probabilities_hold_out_of_fold() -> None:
+def test_planted_probabilities_hold_out_of_fold(tmp_path: Path) -> None:
     images, texts, target, places = _planted(800, places=100)
     found = match_report((images, texts), target, places)
     assert found is not None
@@ -92,6 +95,8 @@ def test_planted_probabilities_hold_out_of_fold() -> None:
     assert sum(count for *_, count in found["bins"]) == 8_000
     json.dumps(found)
     assert "AUROC" in " ".join(match_in_words(found))
+    with Image.open(plot_reliability(found, tmp_path / "r.png")) as picture:
+        assert picture.width == picture.height
 
 
 def test_noise_earns_no_confidence() -> None:

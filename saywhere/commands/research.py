@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -149,6 +150,7 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
     help="official: add what the published GeoText script prints.",
 )
 @click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
+@click.option("--reliability", type=PATH, help="Draw probability against share right, PNG.")
 @click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
 @json_option
 @runtime_options
@@ -164,6 +166,7 @@ def evaluate(
     truth: Path | None,
     protocol: str,
     out: Path | None,
+    reliability: Path | None,
     every_row: bool,
     as_json: bool,
     runtime: Runtime,
@@ -198,6 +201,8 @@ def evaluate(
 
         write_text(out, json.dumps(report, indent=2) + "\n")
         write_text(out.with_suffix(".md"), evaluation_markdown(found))
+    if reliability is not None:
+        _draw_reliability(report["context"]["match"], reliability)
     if as_json:
         print_json(report)
     else:
@@ -233,6 +238,17 @@ def _evaluated(
     from saywhere.data import read
 
     return read(path)
+
+
+def _draw_reliability(match: Mapping[str, Any] | None, path: Path) -> None:
+    if match is None:
+        raise InputError(
+            "--reliability: too few queries or places to fit and to check probabilities on; "
+            "evaluate on more, or leave it out"
+        )
+    from saywhere.reliability import plot_reliability
+
+    say(f"reliability: {plot_reliability(match, path)}")
 
 
 def _world_benchmark(
