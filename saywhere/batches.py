@@ -79,6 +79,24 @@ class TrainingSet:
         return self.take(np.flatnonzero(self.platforms == PLATFORMS.index(platform)))
 
 
+def joined(first: TrainingSet, second: TrainingSet) -> TrainingSet:
+    """The items of two sets of the same towers, one after the other.
+
+    Places and texts of the two are taken for different ones, whatever their codes.
+    """
+    return TrainingSet(
+        views=np.concatenate([first.views, second.views]),
+        view_start=np.concatenate([first.view_start, second.view_start[1:] + len(first.views)]),
+        texts=np.concatenate([first.texts, second.texts]),
+        text_start=np.concatenate([first.text_start, second.text_start[1:] + len(first.texts)]),
+        text_codes=np.concatenate(
+            [first.text_codes, second.text_codes + first.text_codes.max() + 1]
+        ),
+        places=np.concatenate([first.places, second.places + first.places.max() + 1]),
+        platforms=np.concatenate([first.platforms, second.platforms]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Rows into a TrainingSet: one view and one text for each item, all (size,) int64."""

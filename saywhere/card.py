@@ -17,6 +17,7 @@ from saywhere.manifest import Manifest
 # Of the towers' published weights, as their publishers state them.
 _TOWER_LICENCES = {
     "tf_efficientnet_lite0": "Apache-2.0",
+    "tf_efficientnet_lite2": "Apache-2.0",
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
     "eva02_large_patch14_clip_336.merged2b": "MIT",
     "eva02_base_patch16_clip_224.merged2b": "MIT",

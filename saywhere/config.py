@@ -39,6 +39,7 @@ __all__ = [
     "HeadConfig",
     "ImageTowerConfig",
     "MiningConfig",
+    "MoreConfig",
     "PriorMode",
     "StageConfig",
     "TextConfig",
@@ -51,7 +52,7 @@ __all__ = [
     "load_config",
 ]
 
-FusionMode = Literal["own", "mean", "weighted", "gated"]
+FusionMode = Literal["own", "mean", "weighted", "gated", "known"]
 PriorMode = Literal["uniform", "words"]
 Precision = Literal["float32", "float16", "int8"]
 
@@ -254,6 +255,29 @@ class TrainConfig(Frozen):
     mining: MiningConfig = MiningConfig()
 
 
+class MoreConfig(Frozen):
+    """An expert of a platform that has images of its own (``saywhere train --more``).
+
+    The other experts and the generalist never see these images. The platform's expert is trained on
+    them and on the platform's images of the main dataset, from random heads.
+
+    Attributes:
+        views: random views cached an image, beside its first two fixed ones.
+        share: the least share of what the expert sees that is of the main dataset.
+        members: heads of the expert, as ``train.members``.
+        head, stage: its heads and its one stage; thousands of images bear larger heads, less
+            dropout and larger batches than hundreds.
+    """
+
+    views: int = Field(4, ge=0, le=256)
+    share: float = Field(0.125, ge=0, lt=1)
+    members: int = Field(1, ge=1, le=16)
+    head: HeadConfig = HeadConfig(
+        hidden=768, dimension=384, image_dropout=0.3, text_dropout=0.15, hidden_dropout=0.3
+    )
+    stage: StageConfig = StageConfig(epochs=20, batch_size=512)
+
+
 class FusionConfig(Frozen):
     """How the experts' similarities become one score; see ``fusion``."""
 
@@ -272,6 +296,7 @@ class Config(Frozen):
     text: TextConfig = TextConfig()
     head: HeadConfig = HeadConfig()
     train: TrainConfig = TrainConfig()
+    more: MoreConfig = MoreConfig()
     adapters: AdaptersConfig = AdaptersConfig()
     tuning: TuningConfig = TuningConfig()
     fusion: FusionConfig = FusionConfig()

@@ -31,13 +31,14 @@ from saywhere.errors import InputError
 from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
+from saywhere.more import check_more, view_config, with_more
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
 from saywhere.tune import Material, tune_experts
 from saywhere.types import Dataset, FloatArray, IntArray, Log
 
-MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
+MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated", "known")
 # Inverse regularisation of the platform classifiers: the least log-loss on fitting places wins.
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -55,6 +56,7 @@ class _Job:
     """What every part of one training shares."""
 
     data: PreparedData
+    more: TrainingSet | None
     config: Config
     towers: tuple[ImageTower, TextTower]
     training: Training | None
@@ -68,6 +70,7 @@ def train_experts(
     log: Log,
     progress: Progress | None = None,
     work: WorkFolder | None = None,
+    more: Dataset | None = None,
 ) -> ExpertSet:
     """Train experts on a captioned dataset and fit their fusion.
 
@@ -75,6 +78,7 @@ def train_experts(
         towers: the image and the text tower of ``config``.
         log: called with one line a step.
         work: where checkpoints are kept, and where a killed training is taken up; None: nowhere.
+        more: captioned images that only the experts of their platforms see, see ``more``.
 
     Raises:
         InputError: nothing to train on, too few places to fit on, or a full disk.
@@ -86,8 +90,11 @@ def train_experts(
     fitting = fitting_items(data, config)
     learning = np.setdiff1d(np.arange(len(data.train)), fitting)
     _check_split(dataset, learning)
-    key = training_key(data.train, data.place_ids, config, [tower.fingerprint for tower in towers])
-    job = _Job(data, config, towers, work.training(key) if work else None, log)
+    extra = _prepare_more(more, config, towers, progress) if more else None
+    prints = [tower.fingerprint for tower in towers] + ([extra.data_hash] if extra else [])
+    key = training_key(data.train, data.place_ids, config, prints)
+    training = work.training(key) if work else None
+    job = _Job(data, extra.train if extra else None, config, towers, training, log)
     strengths = _choose_strengths(data, learning, fitting) if len(fitting) else _Strengths()
     experts = _assemble(job, "fit", learning, strengths)
     if len(fitting):
@@ -100,8 +107,20 @@ def train_experts(
             experts = replace(full, calibrations=experts.calibrations)
     elapsed = time.perf_counter() - started
     made = _provenance(dataset, data, fitting, config, elapsed)
+    if more and extra:
+        made["more"] = _described(more, extra)
     resumed = job.training.resumed if job.training else 0
     return replace(experts, provenance={**made, "training": key, "resumed_members": resumed})
+
+
+def _prepare_more(
+    more: Dataset,
+    config: Config,
+    towers: tuple[ImageTower, TextTower],
+    progress: Progress | None,
+) -> PreparedData:
+    check_more(config)
+    return prepare(more, view_config(config), towers, progress)
 
 
 def fitting_items(data: PreparedData, config: Config) -> IntArray:
@@ -119,7 +138,10 @@ def fit_fusion(
     items: IntArray,
     towers: tuple[ImageTower, TextTower],
 ) -> dict[str, Calibration]:
-    """Calibrations of every mode, fitted on ``items``, their platforms taken for unknown."""
+    """Calibrations of every mode, fitted on ``items``.
+
+    Their platforms are taken for unknown, but for the mode that only knowing them makes.
+    """
     features = [data.test_features[index] for index in items]
     subset = data.train.take(items)
     texts = subset.texts
@@ -132,7 +154,7 @@ def fit_fusion(
     for mode in MODES:
         problem = FitProblem(
             similarity=similarity,
-            gates=_gates(experts, mode, features),
+            gates=_gates(experts, mode, features, subset.platforms),
             log_prior=query_prior(experts, texts),
             positives=positives,
             ignored=same_place & ~positives,
@@ -158,13 +180,15 @@ def _similarity(
     return np.asarray(expert.encode_text(texts) @ expert.encode_image(images).T, np.float32)
 
 
-def _gates(experts: ExpertSet, mode: FusionMode, features: list[FloatArray]) -> FloatArray:
-    unknown = np.full(len(features), UNKNOWN, np.int64)
+def _gates(
+    experts: ExpertSet, mode: FusionMode, features: list[FloatArray], platforms: IntArray
+) -> FloatArray:
+    known = platforms if mode == "known" else np.full(len(features), UNKNOWN, np.int64)
     log_probability = None
     if experts.image_classifier is not None:
         means = np.stack([views.mean(0) for views in features])
         log_probability = experts.image_classifier.log_probability(means)
-    return image_gates(mode, experts.platforms, unknown, log_probability)
+    return image_gates(mode, experts.platforms, known, log_probability)
 
 
 def _mean_scale(expert: Expert) -> float:
@@ -212,7 +236,10 @@ def _assemble(job: _Job, part: str, items: IntArray, strengths: _Strengths) -> E
         part: of the training, by which its checkpoints are told from another part's.
     """
     find = partial(job.training.member, part) if job.training else None
-    experts = train_layout(job.data.train.take(items), job.config, job.log, find)
+    own = job.data.train.take(items)
+    experts = train_layout(own, job.config, job.log, find)
+    if job.more is not None:
+        experts = with_more(experts, own, job.more, job.config, job.log, find)
     if job.config.adapters.on:
         material = Material(job.data, items, job.towers)
         experts = tune_experts(experts, material, job.config, job.log, find)
@@ -247,15 +274,18 @@ def _provenance(
         "git_commit": _git_commit(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": config.seed,
-        "data": {
-            "source": dataset.source.name,
-            "hash": data.data_hash,
-            "images": len(dataset.records),
-            "captions": len(dataset.captions),
-            "origins": dict(Counter(caption.origin for caption in dataset.captions)),
-            "fitting_images": len(fitting),
-        },
+        "data": {**_described(dataset, data), "fitting_images": len(fitting)},
         "seconds": round(elapsed, 1),
+    }
+
+
+def _described(dataset: Dataset, data: PreparedData) -> dict[str, Any]:
+    return {
+        "source": dataset.source.name,
+        "hash": data.data_hash,
+        "images": len(dataset.records),
+        "captions": len(dataset.captions),
+        "origins": dict(Counter(caption.origin for caption in dataset.captions)),
     }
 
 

@@ -17,9 +17,12 @@ refitting it re-indexes nothing. The modes are settings of g and w:
     mean      g equal for all experts, a = 1, b = 0
     weighted  g equal for all experts, a fitted
     gated     g = classifier's probability (one-hot where known), a, b, lambda fitted
+    known     an image whose platform is known and has an expert is that expert's alone, any other
+              the generalist's alone; a, b fitted
 
-A generalist's gate is 1 for every image, and its prior is 1. The gates of the other experts sum to
-one for every image: an image of a platform that has no expert belongs to all of them alike.
+But for ``known``, a generalist's gate is 1 for every image, and its prior is 1; the gates of the
+other experts sum to one for every image: an image of a platform that has no expert belongs to all
+of them alike.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ def image_gates(
     known: IntArray,
     log_probability: FloatArray | None,
 ) -> FloatArray:
-    """g_e(i): (n, E) float32; the gates of all but generalists sum to one.
+    """g_e(i): (n, E) float32; the gates of all but generalists sum to one (``known``: of all).
 
     Args:
         experts: the platform of each expert, None for a generalist.
@@ -95,13 +98,18 @@ def image_gates(
         gates[:, specialists] = 1 / len(specialists)
         return gates
     columns = [PLATFORMS.index(platform) for platform in experts if platform is not None]
+    one_hot = np.eye(len(PLATFORMS), dtype=np.float32)[:, columns]
+    if mode == "known" and len(specialists) < len(experts):
+        gates[:, specialists] = np.where((known != UNKNOWN)[:, None], one_hot[known], 0)
+        generalists = [index for index, platform in enumerate(experts) if platform is None]
+        gates[:, generalists] = 1 - gates[:, specialists].sum(1, keepdims=True)
+        return gates
     if log_probability is None:
         probability = np.ones((len(known), len(columns)), np.float32)
     else:
         probability = np.exp(log_probability[:, columns])
-    if mode == "own":
+    if mode in ("own", "known"):
         probability = np.eye(len(columns), dtype=np.float32)[probability.argmax(1)]
-    one_hot = np.eye(len(PLATFORMS), dtype=np.float32)[:, columns]
     probability = np.where((known != UNKNOWN)[:, None], one_hot[known], probability)
     # Of a platform without an expert: all of them alike, or its score would be a bare zero.
     probability[probability.sum(1) < _NOTHING] = 1
@@ -195,7 +203,8 @@ def fit_calibration(problem: FitProblem, mode: FusionMode, start_scale: FloatArr
     """Fit a, b and lambda together by listwise cross-entropy over the mixed gallery.
 
     Args:
-        mode: ``mean`` fits nothing; ``weighted`` fits a; ``own`` a and b; ``gated`` all.
+        mode: ``mean`` fits nothing; ``weighted`` fits a; ``own`` and ``known`` a and b; ``gated``
+            all.
         start_scale: (E,) initial a, also the centre of a weak ridge (in logs).
 
     Returns:
@@ -220,7 +229,7 @@ def fit_calibration(problem: FitProblem, mode: FusionMode, start_scale: FloatArr
     start[-1] = _FIRST_PRIOR_WEIGHT if mode == "gated" else 0
     bounds = [
         *[free] * experts,
-        *[free if mode in ("own", "gated") else fixed] * experts,
+        *[free if mode in ("own", "gated", "known") else fixed] * experts,
         positive if mode == "gated" else fixed,
     ]
     found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x.tolist()

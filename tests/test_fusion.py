@@ -29,7 +29,8 @@ from saywhere.fusion import (
 )
 from saywhere.types import PLATFORMS, FloatArray, Platform
 
-MODES: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")
+SHARED: tuple[FusionMode, ...] = ("own", "mean", "weighted", "gated")  # a generalist's gate is 1
+MODES: tuple[FusionMode, ...] = (*SHARED, "known")
 THREE: tuple[Platform | None, ...] = PLATFORMS
 FOUR: tuple[Platform | None, ...] = (*PLATFORMS, None)
 KNOWN = np.asarray([0, 1, 2, UNKNOWN, UNKNOWN, 1])
@@ -98,7 +99,7 @@ def test_gates_of_each_mode() -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(
-    st.sampled_from(MODES),
+    st.sampled_from(SHARED),
     st.lists(st.sampled_from([*PLATFORMS, None]), min_size=1, max_size=4, unique=True),
     st.lists(st.integers(-1, 2), min_size=1, max_size=6),
     st.integers(0, 1000),
@@ -119,6 +120,16 @@ def test_gates_of_platform_experts_sum_to_one(
     assert (gates[:, [i for i in range(len(experts)) if i not in own]] == 1).all()
     if own:
         np.testing.assert_allclose(gates[:, own].sum(1), 1, atol=1e-6)
+
+
+def test_known_images_are_their_experts_alone_and_all_others_the_generalists() -> None:
+    two = (Platform.SATELLITE, None)
+    certain = np.log(np.asarray([[0.98, 0.01, 0.01]] * len(KNOWN), np.float32))
+    gates = image_gates("known", two, KNOWN, certain)
+    assert gates.tolist() == [[1, 0], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]
+    assert (image_gates("known", FOUR, KNOWN, None).sum(1) == 1).all()
+    # Without a generalist there is nobody else to ask: as with "own".
+    assert image_gates("known", THREE, KNOWN, certain)[3].tolist() == [1, 0, 0]
 
 
 def test_a_platform_without_expert_belongs_to_all() -> None:
@@ -285,6 +296,7 @@ def test_each_mode_fits_its_own_numbers() -> None:
     assert found["mean"] == neutral(3)
     assert found["weighted"].offset == (0, 0, 0)
     assert found["weighted"].prior_weight == found["own"].prior_weight == 0
+    assert found["known"] == found["own"]
     assert any(found["own"].offset)
     assert found["gated"].prior_weight > 0
     losses = [loss(problem, found[mode]) for mode in ("mean", "weighted", "own", "gated")]

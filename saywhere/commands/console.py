@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 PATH = click.Path(path_type=Path)
-MODES = click.Choice(["own", "mean", "weighted", "gated"])
+MODES = click.Choice(["own", "mean", "weighted", "gated", "known"])
 PLATFORMS = click.Choice(["satellite", "drone", "ground"])
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     help="Seconds between checkpoints; 0: every epoch.",
 )
 @click.option("--refined", type=PATH, help="Refined captions; needs --set text.refined=add|replace")
+@click.option("--more", type=PATH, help="Captioned images that only their platform's expert sees.")
 @runtime_options
 def train(
     path: Path,
@@ -63,6 +64,7 @@ def train(
     fresh: bool,
     every: float,
     refined: Path | None,
+    more: Path | None,
     runtime: Runtime,
 ) -> None:
     """Train experts on the captioned images of PATH (a GeoText JSON file).
@@ -77,12 +79,13 @@ def train(
     from saywhere.ranks import meet, rank
     from saywhere.towers import image_tower, text_tower
 
-    more = [f"seed={seed}"] if seed is not None else []
+    given = [f"seed={seed}"] if seed is not None else []
     source = click.get_current_context().get_parameter_source("threads")
     if source is not ParameterSource.DEFAULT:  # else the configuration decides
-        more.append(f"threads={runtime.threads}")
-    config = load_config(preset, config_path, [*overrides, *more])
+        given.append(f"threads={runtime.threads}")
+    config = load_config(preset, config_path, [*overrides, *given])
     dataset = _with_refined(read(path), refined, config.text.refined)
+    others = read(more) if more else None
     try:
         from saywhere.fit import train_experts
     except ImportError as error:
@@ -101,7 +104,7 @@ def train(
             text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
         )
         with progress_bar("views", runtime.threads) as progress:
-            experts = train_experts(dataset, config, towers, say, progress, work)
+            experts = train_experts(dataset, config, towers, say, progress, work, others)
         if rank():  # what the first process saves is the same
             return
         paths = {"image": towers[0].path, "text": towers[1].path}

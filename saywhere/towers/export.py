@@ -20,6 +20,7 @@ from saywhere.towers.precision import reduce_weights
 from saywhere.towers.runtime import METADATA_KEY
 from saywhere.towers.tokenizer import check_length, read_tokenizer, vocabulary_rows
 from saywhere.towers.tracing import (
+    SIZE_STEP,
     Trace,
     batch_axis,
     check_parity,
@@ -63,7 +64,7 @@ def export_image_tower(
         prepare_sites(module, adapter, config.name)
     wrapper = pooled_stages(module, config)
     # Traced at one size: padding "same" with symbolic sizes takes the exporter minutes.
-    size = settings["input_size"][-1]
+    size = _trace_size(module, settings["input_size"][-1])
     generator = torch.Generator().manual_seed(0)
     inputs = {"pixels": torch.rand(2, 3, size, size, generator=generator)}
     axes = {"pixels": {0: batch_axis()}}
@@ -81,6 +82,18 @@ def export_image_tower(
     model = reduce_weights(model, config.precision, "image", config.name, traced.sites)
     check_parity(model, traced, expected, config.precision)
     return _save(config, model, metadata, report, adapter, merged)
+
+
+def _trace_size(module: nn.Module, native: int) -> int:
+    """The edge in pixels to trace at: the native one, if need be rounded down to a multiple of 32.
+
+    Padding "same" is even at multiples of the stride only: a graph traced at 260 pixels serves no
+    other size, one traced at 256 all multiples. Transformers of one size keep theirs.
+    """
+    known: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    if known.get("fixed_input_size") or native < SIZE_STEP:
+        return native
+    return native // SIZE_STEP * SIZE_STEP
 
 
 def export_text_tower(

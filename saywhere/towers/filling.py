@@ -79,8 +79,7 @@ def fill_in_order(module: nn.Module, state: dict[str, Tensor], name: str) -> Non
         a.shape != b.shape for a, b in zip(own.values(), state.values(), strict=True)
     ):
         raise TowerError(
-            f"the packaged weights do not fit {name!r}; they are tf_efficientnet_lite0's: "
-            "use that name, or other weights"
+            f"the packaged weights do not fit {name!r}; reinstall the package that carries them"
         )
     module.load_state_dict(dict(zip(own, state.values(), strict=True)))
 

