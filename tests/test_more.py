@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from test_train import SMALL, config, fingerprint, planted, recall_at_1, silent
 
 from saywhere.batches import joined
 from saywhere.config import load_config
@@ -13,7 +14,6 @@ from saywhere.errors import InputError
 from saywhere.more import check_more, expert_config, view_config, with_more
 from saywhere.train import train_layout
 from saywhere.types import Platform
-from tests.test_train import SMALL, config, fingerprint, planted, recall_at_1, silent
 
 MORE = (
     "more.head.hidden=24",
