@@ -19,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from small import KINDS, Ranks, _log, _values, ask, compare, real_tasks
+from small import KINDS, Ranks, _log, compare, real_tasks
 
+from saywhere.ablation.compare import ask, query_values
 from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
 from saywhere.data import read
@@ -64,7 +65,7 @@ def main() -> None:
             for kind, task in tasks.items():
                 ranks = ask(experts, task)
                 found.setdefault(name, {}).setdefault(kind, []).append(ranks)
-                _log(f"seed {seed}, {name}, {kind}: {_values([ranks]).mean():.1f}")
+                _log(f"seed {seed}, {name}, {kind}: {query_values([ranks]).mean():.1f}")
     lines = ["| towers | " + " | ".join(_head()) + " |", "|---" * (len(_head()) + 1) + "|"]
     for name, kinds in found.items():
         cells = [name]

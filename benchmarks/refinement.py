@@ -21,8 +21,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from small import KINDS, Ranks, ask, compare, real_tasks
+from small import KINDS, Ranks, compare, real_tasks
 
+from saywhere.ablation.compare import ask
 from saywhere.config import Config, load_config
 from saywhere.data import read
 from saywhere.evaluate import Task

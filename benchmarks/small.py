@@ -15,23 +15,20 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.bootstrap import interval, paired_difference
+from saywhere.ablation.compare import ask, outcome
 from saywhere.bundle import ExpertSet
 from saywhere.config import load_config
 from saywhere.data import read
-from saywhere.embed import embed_images, embed_queries
 from saywhere.evaluate import Task, make_task
 from saywhere.files import write_text
 from saywhere.fit import MODES, train_experts
 from saywhere.towers import image_tower, text_tower
-from saywhere.vector_metrics import ranks_of_labels
+from saywhere.trials import asked_places
 
 KINDS = ("operator queries", "captions")
 Ranks = NDArray[np.int64]
@@ -85,20 +82,6 @@ def real_tasks(data: Path) -> dict[str, Task]:
     return {kind: make_task(read(path)) for kind, path in zip(KINDS, paths, strict=True)}
 
 
-def ask(experts: ExpertSet, task: Task) -> Ranks:
-    """Rank of each query's image, platforms hidden."""
-    records = [replace(record, platform=None) for record in task.records]
-    images = embed_images(experts, records).embeddings.vectors
-    queries = embed_queries(experts, task.queries).vectors
-    return ranks_of_labels(queries, images, task.target, np.arange(len(images)))
-
-
-def _values(ranks: list[Ranks]) -> NDArray[np.float64]:
-    """(q,) mean of R@1/5/10 of each query, percent, averaged over seeds."""
-    hits = [[ranks_ <= k for k in (1, 5, 10)] for ranks_ in ranks]
-    return np.asarray(100 * np.mean(hits, axis=(0, 1)), np.float64)
-
-
 def _table(found: dict[str, dict[str, list[Ranks]]], tasks: dict[str, Task]) -> str:
     head = ["experts"]
     for kind in KINDS:
@@ -113,17 +96,9 @@ def _table(found: dict[str, dict[str, list[Ranks]]], tasks: dict[str, Task]) -> 
 
 
 def compare(ranks: list[Ranks], baseline: list[Ranks], task: Task) -> list[str]:
-    places = np.asarray(task.places)[task.target]
-    values, other = _values(ranks), _values(baseline)
-    own = interval(values, places)
-    recalls = " / ".join(f"{100 * np.mean([r <= k for r in ranks]):.1f}" for k in (1, 5, 10))
-    spread = float(np.std([_values([one]).mean() for one in ranks]))
-    cells: list[Any] = [f"{own.value:.1f} [{own.low:.0f}–{own.high:.0f}]", recalls, f"{spread:.1f}"]
-    if ranks is baseline:
-        return [*cells, "–"]
-    gap = paired_difference(values, other, places)
-    shown = f"{gap.value:+.1f} [{gap.low:+.1f}, {gap.high:+.1f}]"
-    return [*cells, f"{shown}, could show {gap.minimum_detectable:.1f}"]
+    """Cells of one system on one task; the baseline itself has no difference."""
+    other = None if ranks is baseline else baseline
+    return outcome(ranks, other, asked_places(task)).cells()
 
 
 def _log(line: str) -> None:

@@ -30,7 +30,7 @@ from saywhere.location_metrics import Judged, joined, location_scores, scores_in
 from saywhere.pair_table import Pairing, PairTable
 from saywhere.types import BoolArray, IntArray, ScoredImages
 
-_FOLDS = 5
+FOLDS = 5
 _FEWEST = 20  # pairs, of as many places as there are folds at the least
 _TEMPERATURES = np.geomspace(0.05, 5, 40)  # times the spread of the scores
 _STRAYS = (0.01, 0.03, 0.06, 0.1, 0.2)  # never none: a description can always be wrong
@@ -71,7 +71,7 @@ def calibrate_pairs(
     rows, folds = np.flatnonzero(table.place >= 0), _folds(table)
     ladders = _ladders(table, rows)
     parts, tested = [], []
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         test = rows[folds[rows] == fold]
         fitted = _fit(table, ladders, rows[folds[rows] != fold], start)
         parts.append(table.judge(test, fitted))
@@ -80,7 +80,7 @@ def calibrate_pairs(
     judged = joined(parts, np.argsort(np.argsort(order)))
     rows = np.sort(order)
     fold_of = folds[rows]
-    levels = [_levels(judged.mass[fold_of != fold]) for fold in range(_FOLDS)]
+    levels = [_levels(judged.mass[fold_of != fold]) for fold in range(FOLDS)]
     bounds = np.asarray(levels)[fold_of]  # (q, 2): each fold by the others' levels
     inside = judged.mass <= bounds[:, 0], judged.mass <= bounds[:, 1]
     final = replace(_fit(table, ladders, rows, start), levels=_levels(judged.mass))
@@ -125,7 +125,7 @@ def judge_locations(
 
 
 def _fit(
-    table: PairTable, ladders: Mapping[Kind, _Ladder], rows: IntArray, start: Certainty
+    table: PairTable, ladders: Mapping[Kind, SharpnessLadder], rows: IntArray, start: Certainty
 ) -> Certainty:
     """Steps 2 to 4 above, on some pairs."""
     kinds: dict[str, Sharpness] = {}
@@ -141,7 +141,7 @@ def _fit(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Ladder:
+class SharpnessLadder:
     """What ``PairTable.evidence`` says at every temperature tried; computed once for all folds.
 
     Attributes:
@@ -168,29 +168,43 @@ class _Ladder:
         return best[1]
 
 
-def _ladders(table: PairTable, rows: IntArray) -> dict[Kind, _Ladder]:
+def _ladders(table: PairTable, rows: IntArray) -> dict[Kind, SharpnessLadder]:
     """One a kind of query that there are pairs of."""
-    out: dict[Kind, _Ladder] = {}
+    out: dict[Kind, SharpnessLadder] = {}
     for kind in KINDS:
         own = rows[[table.kinds[row] == kind for row in rows]]
         if len(own):
-            steps = float(np.median(table.spread(own))) * _TEMPERATURES
+            steps = temperature_steps(table.spread(own))
             evidence = np.stack([table.evidence(own, float(step), kind) for step in steps])
-            out[kind] = _Ladder(own, steps, evidence)
+            out[kind] = SharpnessLadder(own, steps, evidence)
     return out
 
 
-def _folds(table: PairTable) -> IntArray:
-    """(q,) fold of each pair, all of a spot in one; -1 for pairs without a place."""
-    names, codes = np.unique(table.spot[table.place >= 0], return_inverse=True)
-    if len(codes) < _FEWEST or len(names) < _FOLDS:
+def temperature_steps(spread: Floats) -> Floats:
+    """(t,) temperatures to try, from the standard deviation of each query's scores."""
+    return np.asarray(float(np.median(spread)) * _TEMPERATURES, np.float64)
+
+
+def place_folds(places: IntArray) -> IntArray:
+    """(q,) fold of each query, all of a place in one.
+
+    Raises:
+        InputError: too few queries or places to fit on and to check.
+    """
+    names, codes = np.unique(places, return_inverse=True)
+    if len(codes) < _FEWEST or len(names) < FOLDS:
         raise InputError(
             f"{len(codes)} pairs of {len(names)} places have their place in the index: too few to "
-            f"fit and to check; give at least {_FEWEST} of {_FOLDS}, better hundreds"
+            f"fit and to check; give at least {_FEWEST} of {FOLDS}, better hundreds"
         )
-    order = np.random.default_rng(0).permutation(len(names)) % _FOLDS
+    return np.asarray(np.random.default_rng(0).permutation(len(names))[codes] % FOLDS, np.int64)
+
+
+def _folds(table: PairTable) -> IntArray:
+    """(q,) fold of each pair, -1 for pairs without a place."""
     folds = np.full(len(table.place), -1, np.int64)
-    folds[table.place >= 0] = order[codes]
+    known = table.place >= 0
+    folds[known] = place_folds(table.spot[known])
     return folds
 
 

@@ -18,6 +18,7 @@ from saywhere.commands.experts import expert
 from saywhere.commands.hub import hub
 from saywhere.commands.imagery import data, index, world
 from saywhere.commands.locate import calibrate, locate, search
+from saywhere.commands.measuring import ablate, robustness
 from saywhere.commands.refine import refine
 from saywhere.commands.research import evaluate, submit, train
 from saywhere.commands.towers import towers
@@ -68,7 +69,7 @@ def commands() -> None:
 
 
 for _verb in (
-    data, refine, train, evaluate, expert, index, search, locate, calibrate, submit, towers, hub,
-    world, doctor, cache,
+    data, refine, train, evaluate, ablate, robustness, expert, index, search, locate, calibrate,
+    submit, towers, hub, world, doctor, cache,
 ):  # fmt: skip
     commands.add_command(_verb)

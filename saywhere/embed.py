@@ -80,7 +80,7 @@ def embed_images(
     refused: dict[str, str] = {}
     size = experts.config.towers.image.size
     blocks = {}
-    for key, adapter in _image_adapters(experts).items():
+    for key, adapter in image_adapters(experts).items():
         tower, unmerged = towers.image(adapter)
         refusing = refused if skip_bad else None
         blocks[key] = feature_blocks(tower, requests, size, progress, refusing, unmerged)
@@ -142,7 +142,7 @@ def _requests(
     return requests, bad
 
 
-def _image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
+def image_adapters(experts: ExpertSet) -> dict[str, Adapter | None]:
     """What the image tower is to run under, once each; the classifier sees the frozen tower."""
     adapters = _distinct(expert.image_adapter for expert in experts.experts)
     return adapters | {_FROZEN: None} if _by_images(experts) else adapters

@@ -26,7 +26,7 @@ from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
 from saywhere.trainset import codes
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
-from saywhere.vector_metrics import ranks_and_ap_of_labels
+from saywhere.vector_metrics import expected_hits_of_labels, ranks_and_ap_of_labels
 
 Direction = Literal["t2i", "i2t"]
 _CUTS = (1, 5, 10)
@@ -62,6 +62,7 @@ class Row:
         gallery: ``mixed``, or ``own`` (only that platform's images or their texts).
         intervals: (low, high) of each recall, percent, 95 %, bootstrapped by place.
         chance: recalls of a random order, percent.
+        even_ties: recalls expected where equal scores are ordered at random, percent.
     """
 
     direction: Direction
@@ -71,6 +72,7 @@ class Row:
     retrieval: Retrieval
     intervals: Mapping[str, tuple[float, float]]
     chance: Mapping[str, float]
+    even_ties: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, flat."""
@@ -82,6 +84,7 @@ class Row:
             **self.retrieval.to_dict(),
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
             "chance": dict(self.chance),
+            "even_ties": dict(self.even_ties),
         }
 
 
@@ -92,8 +95,8 @@ class Evaluation:
     Attributes:
         rows: the first is text to image, by image, all platforms, mixed gallery.
         official: recalls of the published script and the gap to the places, where asked for.
-        context: what was evaluated with what, and ``location``: how far off positions are, None
-            without coordinates.
+        context: what was evaluated with what, ``location``: how far off positions are, None
+            without coordinates, and ``match``: what probabilities of hits are worth.
     """
 
     rows: tuple[Row, ...]
@@ -103,7 +106,8 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: headline numbers flat (``t2i_r1`` …, percent), then every row.
 
-        ``r_mean`` is the mean of R@1, R@5 and R@10 both ways, the field's mean recall.
+        ``r_mean`` is the mean of R@1, R@5 and R@10 both ways, the field's mean recall, with ties
+        counted against the system; ``r_mean_even_ties`` expects them ordered at random.
         """
         flat: dict[str, Any] = {}
         for direction in ("t2i", "i2t"):
@@ -117,6 +121,8 @@ class Evaluation:
                 f"{direction}_median_rank": found.median_rank,
             }
         flat["r_mean"] = (flat["t2i_r_mean"] + flat["i2t_r_mean"]) / 2
+        even = [v for way in ("t2i", "i2t") for v in self.headline(way).even_ties.values()]
+        flat["r_mean_even_ties"] = sum(even) / len(even)
         out = {**flat, "context": dict(self.context), "rows": [row.to_dict() for row in self.rows]}
         return out if self.official is None else {**out, "official": dict(self.official)}
 
@@ -197,6 +203,7 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
+    from saywhere.match import match_report
     from saywhere.task_location import task_location  # SciPy: `search` imports this module
 
     if platforms_unknown:
@@ -213,6 +220,7 @@ def evaluate(
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
         "location": task_location(task.records, task.places, task.target, (images, texts)),
+        "match": match_report((images, texts), task.target, codes(task.places)),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)
@@ -293,6 +301,7 @@ def _row(
         if len(np.unique(places)) > 1:
             found = interval(100.0 * (ranks <= k), places)
             intervals[f"recall_at_{k}"] = (found.low, found.high)
+    even = zip(_CUTS, expected_hits_of_labels(*vectors, *labels, _CUTS), strict=True)
     return Row(
         direction=direction,
         positives=names[0],
@@ -301,6 +310,7 @@ def _row(
         retrieval=summarise(ranks, precision),
         intervals=intervals,
         chance={f"recall_at_{k}": chance_recall(len(vectors[1]), relevant, k) for k in _CUTS},
+        even_ties={f"recall_at_{k}": 100.0 * float(hits.mean()) for k, hits in even},
     )
 
 

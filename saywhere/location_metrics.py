@@ -116,3 +116,18 @@ def scores_in_words(scores: Mapping[str, Any]) -> list[str]:
         f"negative log-likelihood {scores['negative_log_likelihood']:.2f}, expected calibration "
         f"error {scores['expected_calibration_error']:.3f}",
     ]
+
+
+def match_in_words(report: Mapping[str, Any]) -> list[str]:
+    """What ``match.match_report`` found, in words, for people."""
+    return [
+        f"match probability, cross-fitted by place over {report['queries']} queries: expected "
+        f"calibration error {report['expected_calibration_error']:.3f} of the first ten hits, "
+        f"{report['expected_calibration_error_first']:.3f} of the first, "
+        f"{report['expected_calibration_error_half_gallery']:.3f} in half the gallery",
+        f"first hit: {100 * report['first_probability']:.0f} % probable on average, right in "
+        f"{100 * report['first_right']:.0f} %",
+        f"no match, from queries whose place was taken out: AUROC {report['none_auroc']:.2f}, "
+        f"{100 * report['none_fpr_at_95_recall']:.0f} % of them accepted where 95 % of true ones "
+        "are",
+    ]

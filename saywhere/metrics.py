@@ -135,6 +135,42 @@ def summarise(ranks: IntArray, ap: FloatArray) -> Retrieval:
     )
 
 
+def expected_hits(
+    scores: FloatArray, positives: BoolArray, k: int, *, allow_missing: bool = False
+) -> FloatArray:
+    """Chance that each query has a positive among its first k, ties ordered at random.
+
+    Where :func:`ranks` counts every tie against the system, here a positive and a negative that
+    score the same are each first half the time. With a better candidates and p positives among t
+    tied with the best of them, the first k miss with the hypergeometric probability
+    C(t - p, k - a) / C(t, k - a). Expected recall is its mean.
+
+    Args:
+        scores: (q, g) floating point, higher is better.
+        positives: (q, g) bool, True where the image is a right answer.
+        k: at least 1.
+        allow_missing: as in :func:`ranks`.
+
+    Returns:
+        (q,) float32 in 0..1; 0 where no positive has a score.
+
+    Raises:
+        InputError: as in :func:`ranks`.
+    """
+    result = np.zeros(scores.shape[:1], np.float32)
+    for rows, block, mask in _matrix_blocks(scores, positives, allow_missing):
+        best = np.fmax.reduce(block, axis=1, where=mask, initial=np.nan)[:, None]
+        tied = block == best
+        counts = zip(
+            np.count_nonzero(block > best, axis=1).tolist(),
+            np.count_nonzero(tied, axis=1).tolist(),
+            np.count_nonzero(tied & mask, axis=1).tolist(),
+            strict=True,
+        )
+        result[rows] = [_hit_chance(*each, k) for each in counts]
+    return result
+
+
 def chance_recall(gallery: int, positives: ArrayLike, k: int) -> float:
     """Expected ``recall_at_k`` of a random order, exact.
 
@@ -219,6 +255,14 @@ def _block_average_precision(scores: FloatArray, positives: BoolArray) -> FloatA
         order = np.arange(1, len(right) + 1)
         result[row] = np.sum(order / (order + ahead)) / np.count_nonzero(mask)
     return result
+
+
+def _hit_chance(ahead: int, tied: int, right: int, k: int) -> float:
+    """Of a positive among the first k: ``right`` of ``tied`` equal candidates are positives."""
+    drawn = min(k - ahead, tied)
+    if drawn <= 0 or not right:
+        return 0.0
+    return 1 - math.comb(tied - right, drawn) / math.comb(tied, drawn)
 
 
 def _without_nan(scores: FloatArray) -> FloatArray:

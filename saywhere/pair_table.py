@@ -127,7 +127,7 @@ class PairTable:
             logs = self._sum(places, own, certainty)
             for at, correlation in enumerate(tried):
                 worth = replace(certainty, correlation=float(correlation)).worth(len(own))
-                right, every, _, _ = _log_means(worth * logs[None], self.place[own[:1]])[:, 0]
+                right, every, _, _ = log_means(worth * logs[None], self.place[own[:1]])[:, 0]
                 loss[at] += every - right
         return float(tried[loss.argmin()])
 
@@ -164,7 +164,7 @@ class PairTable:
                 if len(part):
                     scores = self._images.scores[rows[part]]
                     found = answers(places, scores, temperature, photos=kind == "image")
-                    out[:, part] = _log_means(found, self.place[rows[part]])
+                    out[:, part] = log_means(found, self.place[rows[part]])
         return tuple(out)
 
     def _judge(self, places: Places, asked: IntArray, certainty: Certainty) -> Judged:
@@ -181,7 +181,7 @@ class PairTable:
         truth = self.place[rows[0]]
         kinds = tuple(self.kinds[row] for row in rows)
         logs = certainty.worth(len(rows)) * self._sum(places, rows, certainty)
-        _, every, without, count = _log_means(logs[None], truth[None])[:, 0]
+        _, every, without, count = log_means(logs[None], truth[None])[:, 0]
         share = np.exp(logs - np.log(count) - every)
         first = int(share.argmax())
         at = self._truth.lat[rows[0]], self._truth.lon[rows[0]]
@@ -235,7 +235,7 @@ def _squares(places: Places, place: int, lat: float, lon: float) -> Floats:
     return out
 
 
-def _log_means(logs: Floats, right: IntArray) -> Floats:
+def log_means(logs: Floats, right: IntArray) -> Floats:
     """(4, q): the right place's, log mean of all, of all but the right one, and their number."""
     count = logs.shape[1]
     own = logs[np.arange(len(logs)), right]

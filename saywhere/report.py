@@ -11,7 +11,7 @@ from saywhere.coordinates import Notation, format_position
 from saywhere.doctor import Check
 from saywhere.errors import printable
 from saywhere.evaluate import Evaluation, Row
-from saywhere.location_metrics import scores_in_words
+from saywhere.location_metrics import match_in_words, scores_in_words
 from saywhere.types import Hit, Location
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     if context.get("location"):
         lines += ["", "Position, probabilities cross-fitted by place:"]
         lines += ["", *(f"- {line}" for line in scores_in_words(context["location"]))]
+    if context.get("match"):
+        lines += ["", *(f"- {line}" for line in match_in_words(context["match"]))]
     if evaluation.official:
         lines += ["", *_official_lines(evaluation.official)]
     return "\n".join(lines) + "\n"

@@ -202,7 +202,7 @@ def summarise(folder: Path) -> Summary:
         ExpertError, TowerError: as ``portable.check_whole``.
     """
     experts, towers = check_whole(folder)
-    parts = tuple(_part(expert) for expert in experts.experts)
+    parts = tuple(summarise_expert(expert) for expert in experts.experts)
     found = {
         side: TowerSummary(
             name=str(content.metadata.get("name")),
@@ -227,7 +227,8 @@ def summarise(folder: Path) -> Summary:
     )
 
 
-def _part(expert: Expert) -> ExpertSummary:
+def summarise_expert(expert: Expert) -> ExpertSummary:
+    """Count what one expert holds."""
     return ExpertSummary(
         name=expert.name,
         members=len(expert.members),

@@ -6,12 +6,18 @@ all images is ever built.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from saywhere.errors import InputError
-from saywhere.metrics import average_precision, ranks, require_float, require_positives
+from saywhere.metrics import (
+    average_precision,
+    expected_hits,
+    ranks,
+    require_float,
+    require_positives,
+)
 from saywhere.types import BoolArray, FloatArray, IntArray
 
 
@@ -68,6 +74,26 @@ def ranks_and_ap_of_labels(
         best[rows] = ranks(block, mask, allow_missing=True)
         precision[rows] = average_precision(block, mask, allow_missing=True)
     return best, precision
+
+
+def expected_hits_of_labels(
+    queries: FloatArray,
+    gallery: FloatArray,
+    query_labels: IntArray,
+    gallery_labels: IntArray,
+    cuts: Sequence[int],
+    *,
+    chunk: int = 1024,
+) -> FloatArray:
+    """``metrics.expected_hits`` of dot products at each of ``cuts``: (cuts, q) float32.
+
+    Other arguments and errors are those of ``ranks_of_labels``.
+    """
+    result = np.empty((len(cuts), len(queries)), np.float32)
+    labels = (query_labels, gallery_labels)
+    for rows, block, mask in _label_blocks(queries, gallery, labels, chunk, allow_missing=False):
+        result[:, rows] = [expected_hits(block, mask, k) for k in cuts]
+    return result
 
 
 def _label_blocks(

@@ -19,8 +19,8 @@ from PIL import Image
 
 SAYWHERE = Path(sys.executable).with_name("saywhere")
 Run = Callable[..., subprocess.CompletedProcess[str]]
-VERBS = ("data", "refine", "train", "evaluate", "expert", "index", "search", "locate", "calibrate",
-         "submit", "towers", "hub", "world", "doctor", "cache")  # fmt: skip
+VERBS = ("data", "refine", "train", "evaluate", "ablate", "robustness", "expert", "index", "search",
+         "locate", "calibrate", "submit", "towers", "hub", "world", "doctor", "cache")  # fmt: skip
 
 
 @pytest.fixture(scope="session")

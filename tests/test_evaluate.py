@@ -102,6 +102,15 @@ def test_equal_vectors_count_against_the_system() -> None:
     row = score(task, images, np.ones((len(task.target), 4), np.float32))[0]
     assert row.retrieval.recall_at_10 == 0
     assert row.retrieval.median_rank == len(images)
+    # In a random order they earn what chance does.
+    assert row.even_ties == pytest.approx(row.chance, rel=1e-5)
+
+
+def test_without_ties_both_figures_agree() -> None:
+    task = _task()
+    for row in score(task, *_vectors(task)):
+        recalls = {name: getattr(row.retrieval, name) for name in row.even_ties}
+        assert row.even_ties == pytest.approx(recalls, rel=1e-5)
 
 
 def test_tables_hold_every_number() -> None:
@@ -116,6 +125,7 @@ def test_tables_hold_every_number() -> None:
     flat = found.to_dict()
     recalls = [flat[f"{way}_r{k}"] for way in ("t2i", "i2t") for k in (1, 5, 10)]
     assert flat["r_mean"] == pytest.approx(sum(recalls) / 6)
+    assert flat["r_mean_even_ties"] == pytest.approx(flat["r_mean"], rel=1e-5)
     assert flat["t2i_r1"] == rows[0].retrieval.recall_at_1
     assert len(flat["rows"]) == len(rows) == 4 * (1 + 2 * len(PLATFORMS))
 

@@ -59,6 +59,26 @@ def test_ranks_and_ap_equal_a_full_sort(problem: tuple[FloatArray, BoolArray]) -
     assert ((ap == 0) == (found == scores.shape[1] + 1)).all()
 
 
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(problems(), st.integers(1, 6))
+def test_expected_hits_average_every_order_of_ties(
+    problem: tuple[FloatArray, BoolArray], k: int
+) -> None:
+    scores, positives = problem[0][:, :6], problem[1][:, :6]
+    expected = []
+    for row, mask in zip(scores, positives, strict=True):
+        hits = []
+        for order in itertools.permutations(np.flatnonzero(~np.isnan(row)).tolist()):
+            best = sorted(order, key=lambda index: -row[index])[:k]  # stable: ties as in ``order``
+            hits.append(mask[best].any())
+        expected.append(np.mean(hits) if hits else 0.0)
+    found = metrics.expected_hits(scores, positives, k, allow_missing=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (found >= (metrics.ranks(scores, positives, allow_missing=True) <= k) - 1e-6)[
+        (positives & ~np.isnan(scores)).any(1)
+    ].all()
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(problems(), st.randoms(use_true_random=False))
 def test_shuffling_the_gallery_changes_nothing(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from saywhere.cli import commands
 from saywhere.data import read, recognise
 from saywhere.data.inspect import inspect
-from saywhere.data.rsicd import read_rsicd
+from saywhere.data.rsicd import benchmark_split, read_rsicd
 from saywhere.errors import DatasetError, InputError
 from saywhere.types import Dataset, Platform
 
@@ -301,3 +305,60 @@ def test_any_lists_are_a_dataset_or_our_error(
         assert list(by_image(dataset)) == ["a.jpg"]
         assert dataset.captions
         assert skip or not dataset.skipped
+
+
+def test_the_benchmark_takes_test_and_without_it_valid(rsicd: Path) -> None:
+    assert benchmark_split(rsicd) == "test"
+    (rsicd / "test_caps.txt").unlink()
+    assert benchmark_split(rsicd) == "valid"
+    (rsicd / "valid_filename.txt").unlink()
+    for folder, words in ((rsicd, "neither test_filename.txt"), (rsicd / "none", "is no folder")):
+        with pytest.raises(InputError, match=words) as caught:
+            benchmark_split(folder)
+        assert_remedy(caught.value)
+
+
+def _evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(commands, ["evaluate", *map(str, arguments)])
+
+
+def test_the_benchmark_scores_five_captions_an_image_both_ways(
+    rsicd: Path, small_experts: Path
+) -> None:
+    for seed, name in enumerate(("pond_1.jpg", "pond_2.jpg")):
+        noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(noise).save(rsicd / "images" / name)
+    # Both images have the same captions: every answer to words is a coin's toss.
+    write_lines(rsicd / "test_caps.txt", texts("a pond") * 2)
+    options = ("--benchmark", "rsicd", "--data", rsicd, "--experts", small_experts, "--json")
+    done = _evaluate(*options)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    context = found["context"]
+    assert (context["queries"], context["images"], context["platforms_known"]) == (10, 2, 2)
+    assert [found[f"{way}_r5"] for way in ("t2i", "i2t")] == [100, 100]
+    assert found["i2t_r1"] == 0  # its own captions tie with another's: against us
+    assert found["t2i_r1"] == 50
+    six = [found[f"{way}_r{k}"] for way in ("t2i", "i2t") for k in (1, 5, 10)]
+    assert found["r_mean"] == pytest.approx(sum(six) / 6)
+    # In a random order the first caption is one of its own half the time.
+    even = next(row for row in found["rows"] if row["direction"] == "i2t")["even_ties"]
+    assert even["recall_at_1"] == pytest.approx(50)
+    assert found["r_mean_even_ties"] == pytest.approx(found["r_mean"] + 50 / 6, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--benchmark", "rsicd"), "--data DIR"),
+        (("x", "--benchmark", "rsicd", "--data", "."), "reads no PATH"),
+        (("x", "--data", "."), "--benchmark rsicd"),
+        ((), "nothing to evaluate on"),
+        (("--benchmark", "rsicd", "--data", "nowhere"), "nowhere: is no folder"),
+    ],
+)
+def test_the_benchmark_refuses_in_one_line(arguments: tuple[str, ...], words: str) -> None:
+    done = _evaluate(*arguments)
+    assert isinstance(done.exception, InputError)
+    assert words in str(done.exception)
+    assert_remedy(done.exception)

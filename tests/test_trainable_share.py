@@ -21,7 +21,7 @@ from saywhere.classify import PlatformClassifier
 from saywhere.config import AdapterConfig, Config, HeadConfig, load_config
 from saywhere.expert import Expert, Head, Member
 from saywhere.fusion import neutral
-from saywhere.summary import Summary, TowerSummary, _part, _trained
+from saywhere.summary import Summary, TowerSummary, _trained, summarise_expert
 from saywhere.towers.lora import find_sites
 from saywhere.types import PLATFORMS, FloatArray
 
@@ -81,7 +81,7 @@ def summary_of(config: Config, towers: Mapping[str, nn.Module], features: int) -
     modes = dict.fromkeys(("own", "mean", "weighted", "gated"), neutral(3))
     made = ExpertSet(config, tuple(experts), modes, by_image, by_words, towers={})
     counts = {side: sum(p.numel() for p in module.parameters()) for side, module in towers.items()}
-    parts = tuple(_part(expert) for expert in experts)
+    parts = tuple(summarise_expert(expert) for expert in experts)
     found = {side: TowerSummary(side, "", "", 0, count, False) for side, count in counts.items()}
     frozen = {f"{side}_tower": count for side, count in counts.items()}
     return Summary(Path(), made, parts, found, _trained(made, parts), frozen, 0, 0)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -136,9 +137,12 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 @click.argument("path", type=PATH, required=False)
 @click.option(
     "--benchmark",
-    type=click.Choice(["world"]),
-    help="Instead of PATH: positions in rendered worlds of the benchmark's own seeds.",
+    type=click.Choice(["world", "rsicd"]),
+    help="Instead of PATH. world: positions in rendered worlds of the benchmark's own seeds; "
+    "rsicd: mean recall on RSICD, five captions an image, satellite known.",
 )
+@click.option("--data", type=PATH, help="Folder with the RSICD images and lists.")
+@click.option("--split", help="Of RSICD; default: test, or valid where there is no test.")
 @click.option("--cache", type=PATH, help="Where the benchmark's worlds are kept.")
 @experts_option
 @click.option("--fusion", type=MODES, help="Another fusion than the experts' own.")
@@ -152,12 +156,15 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
     help="official: add what the published GeoText script prints.",
 )
 @click.option("--out", type=PATH, help="Write the JSON report here, and Markdown beside it.")
+@click.option("--reliability", type=PATH, help="Draw probability against share right, PNG.")
 @click.option("--all", "every_row", is_flag=True, help="Print every row of the table.")
 @json_option
 @runtime_options
 def evaluate(
     path: Path | None,
     benchmark: str | None,
+    data: Path | None,
+    split: str | None,
     cache: Path | None,
     experts: Path,
     fusion: FusionMode | None,
@@ -165,6 +172,7 @@ def evaluate(
     truth: Path | None,
     protocol: str,
     out: Path | None,
+    reliability: Path | None,
     every_row: bool,
     as_json: bool,
     runtime: Runtime,
@@ -174,18 +182,16 @@ def evaluate(
     Where images have coordinates, positions are scored too: error in metres, and whether regions
     hold the truth as often as they say.
     """
-    if benchmark is not None:
+    if benchmark == "world":
         _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
         return
-    if path is None:
-        raise InputError("nothing to evaluate on; name a dataset, or give --benchmark world")
-    from saywhere.data import read
     from saywhere.evaluate import evaluate as run
     from saywhere.evaluate import make_task
     from saywhere.report import evaluation_markdown, evaluation_table
 
+    dataset = _evaluated(path, benchmark, data, split)
     loaded = load(experts, fusion)
-    task = make_task(read(path), truth)
+    task = make_task(dataset, truth)
     with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
@@ -201,14 +207,54 @@ def evaluate(
 
         write_text(out, json.dumps(report, indent=2) + "\n")
         write_text(out.with_suffix(".md"), evaluation_markdown(found))
+    if reliability is not None:
+        _draw_reliability(report["context"]["match"], reliability)
     if as_json:
         print_json(report)
     else:
         print_table(evaluation_table(found, every_row=every_row))
         mean = report["r_mean"]
-        click.echo(f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f}")
+        even = report["r_mean_even_ties"]
+        click.echo(
+            f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
+            f"with ties against us, {even:.1f} with ties ordered at random"
+        )
+        if match := report["context"]["match"]:
+            from saywhere.location_metrics import match_in_words
+
+            click.echo("\n".join(match_in_words(match)))
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
+
+
+def _evaluated(
+    path: Path | None, benchmark: str | None, data: Path | None, split: str | None
+) -> Dataset:
+    """What to evaluate on: PATH, or the RSICD split of ``--data``."""
+    if benchmark == "rsicd":
+        if data is None or path is not None:
+            raise InputError("--benchmark rsicd reads no PATH; give its folder as --data DIR")
+        from saywhere.data.rsicd import benchmark_split, read_rsicd
+
+        return read_rsicd(data, split or benchmark_split(data))
+    if path is None:
+        raise InputError("nothing to evaluate on; name a dataset, or give --benchmark")
+    if data is not None or split is not None:
+        raise InputError("--data and --split belong to --benchmark rsicd; PATH names the rest")
+    from saywhere.data import read
+
+    return read(path)
+
+
+def _draw_reliability(match: Mapping[str, Any] | None, path: Path) -> None:
+    if match is None:
+        raise InputError(
+            "--reliability: too few queries or places to fit and to check probabilities on; "
+            "evaluate on more, or leave it out"
+        )
+    from saywhere.reliability import plot_reliability
+
+    say(f"reliability: {plot_reliability(match, path)}")
 
 
 def _world_benchmark(

@@ -87,6 +87,24 @@ def scan_rsicd(root: Path, split: str = DEFAULT_SPLIT) -> Scan:
     )
 
 
+def benchmark_split(root: Path) -> str:
+    """The split to score on: ``test`` where its lists are there, else ``valid``.
+
+    Raises:
+        InputError: no such folder, or neither is there.
+    """
+    if not is_folder(root):
+        raise InputError(f"{root}: is no folder; name the one with images and the RSICD lists")
+    if is_file(root / f"test{_NAMES}") and is_file(root / f"test{_CAPTIONS}"):
+        return "test"
+    if is_file(root / f"valid{_NAMES}"):
+        return "valid"
+    raise InputError(
+        f"{root}: has neither test{_NAMES} and test{_CAPTIONS} nor valid{_NAMES}; name the RSICD "
+        "folder, or a --split whose list is there"
+    )
+
+
 def split_of(path: Path) -> tuple[Path, str] | None:
     """The RSICD folder and split a path names; None where it names none.
 
