@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,8 @@ from saywhere.cli import commands
 from saywhere.errors import InputError
 from saywhere.geodesy import distances_m
 from saywhere.manifest import SHIPPED
+from saywhere.rasters import read_part
+from saywhere.types import Window
 
 Run = Callable[..., Result]
 WORDS = "a pond beside a building with a red roof"
@@ -112,6 +117,14 @@ def test_locate_shows_tiles_as_evidence(run: Run, tmp_path: Path) -> None:
     assert "campus.tif#c" in page
     assert "cannot be read" not in page
     assert page.count("<image ") == 1, "the orthophoto lies under the map"
+    drawn = re.findall(r'base64,([^"]+)"><figcaption>satellite [^<]*#c(\d+),r(\d+)<', page)
+    windows = {(str(h["window"]["column"]), str(h["window"]["row"])): h for h in satellite}
+    assert drawn
+    for content, column, row in drawn:
+        seen = Image.open(io.BytesIO(base64.b64decode(content)))
+        hit = windows[column, row]
+        tile = read_part(Path(hit["path"]), Window(**hit["window"])).resize(seen.size)
+        assert np.abs(np.asarray(seen, float) - np.asarray(tile)).mean() < 8, "its own thumbnail"
 
 
 def test_other_tiles_by_an_option_that_is_remembered(run: Run, imagery: Path) -> None:
