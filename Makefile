@@ -47,7 +47,7 @@ types:
 imports:
 	$(BIN)/lint-imports
 
-# Real imagery: DATA names a folder with geotext-mini/ and track4-mini/.
+# Real imagery: DATA names a folder with geotext-mini/, track4-mini/ and rsicd/.
 DATA ?= ../shared/data
 
 # Trains three experts and evaluates operator queries, platforms unknown.
@@ -57,10 +57,11 @@ track4: $(STAMP)
 
 # Remakes the experts that come with the package; their card is saywhere/shipped/README.md.
 reproduce: $(STAMP)
-	$(BIN)/saywhere train $(DATA)/geotext-mini/train.json --out runs/ship --overwrite --set train.layout=generalist \
-	  --set train.members=6 --set head.hidden=256 --set head.dimension=128
+	$(BIN)/saywhere train $(DATA)/geotext-mini/train.json --more $(DATA)/rsicd/train-without-valid \
+	  --config examples/shipped.toml --out runs/ship --overwrite
 	$(BIN)/saywhere expert export runs/ship runs/shipped --half --no-towers --overwrite
 	$(BIN)/saywhere evaluate $(DATA)/track4-mini --experts runs/shipped --unknown-platforms
+	$(BIN)/saywhere evaluate --benchmark rsicd --data $(DATA)/rsicd --experts runs/shipped
 	@echo "compare runs/shipped with saywhere/shipped: saywhere expert show runs/shipped"
 
 # The table of speed. Mining is compared with sentence-transformers' only where `datasets` is

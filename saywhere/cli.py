@@ -14,13 +14,14 @@ from typing import NoReturn
 import click
 
 from saywhere import __version__
+from saywhere.commands.evaluation import evaluate
 from saywhere.commands.experts import expert
 from saywhere.commands.hub import hub
 from saywhere.commands.imagery import data, index, world
 from saywhere.commands.locate import calibrate, locate, search
 from saywhere.commands.measuring import ablate, robustness
 from saywhere.commands.refine import refine
-from saywhere.commands.research import evaluate, submit, train
+from saywhere.commands.research import submit, train
 from saywhere.commands.towers import towers
 from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError

@@ -1,13 +1,11 @@
-"""For researchers: train, evaluate, submit."""
+"""For researchers: train and submit."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -16,10 +14,7 @@ from saywhere.commands.console import (
     MODES,
     PATH,
     experts_option,
-    json_option,
     load,
-    print_json,
-    print_table,
     progress_bar,
     runtime_options,
     say,
@@ -27,7 +22,6 @@ from saywhere.commands.console import (
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
     from saywhere.hardware import Runtime
     from saywhere.types import Dataset, Log
@@ -134,6 +128,7 @@ def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:
 
 
 @click.command()
+<<<<<<< HEAD
 @click.argument("path", type=PATH, required=False)
 @click.option(
     "--benchmark",
@@ -278,6 +273,8 @@ def _world_benchmark(
 
 
 @click.command()
+=======
+>>>>>>> ladder
 @click.option("--queries", type=PATH, help="q_00001<TAB>text, a line each.")
 @click.option("--images", type=PATH, help="Folder of nameless images.")
 @click.option("--out", type=PATH, default=Path("submission.txt"), show_default=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import saywhere
 from saywhere.bootstrap import interval, paired_difference
@@ -154,7 +155,7 @@ def run_robustness(
         check_installed()
     asker = _Asker(experts, task, Artefacts(out / RESULTS_FOLDER), runtime)
     places = asked_places(task)
-    clean = 100.0 * (asker.clean <= _CUT)
+    clean = _percent(asker.clean)
     if not clean.any():
         raise InputError(
             "no query has its image among the first ten even clean, so nothing can be retained; "
@@ -164,25 +165,43 @@ def run_robustness(
     for number, (kind, name, severity) in enumerate(trials, start=1):
         started = time.perf_counter()
         ranks, changed = asker.ask(kind, name, severity)
-        hits = 100.0 * (ranks <= _CUT)
-        own, gap = interval(hits, places), paired_difference(clean, hits, places)
-        retained = 100 * own.value / float(clean.mean())
-        found.append(
-            Trial(
-                kind=kind,
-                name=name,
-                group=_group(name),
-                severity=severity,
-                recall=(own.value, own.low, own.high),
-                loss=(gap.value, gap.low, gap.high),
-                retained=retained,
-                changed=changed,
-            )
-        )
+        trial = _trial((kind, name, severity), clean, _percent(ranks), places, changed)
+        found.append(trial)
         seconds = time.perf_counter() - started
-        log(f"{number} of {len(trials)}: {name}, severity {severity}: {retained:.0f} % of R@10 "
-            f"retained, {seconds:.0f} s")  # fmt: skip
-    context = {
+        log(f"{number} of {len(trials)}: {name}, severity {severity}: {trial.retained:.0f} % of "
+            f"R@10 retained, {seconds:.0f} s")  # fmt: skip
+    return Robustness(float(clean.mean()), tuple(found), _context(experts, task))
+
+
+def _percent(ranks: IntArray) -> NDArray[np.float64]:
+    """(q,) 100 for a hit, else 0."""
+    return np.where(ranks <= _CUT, 100.0, 0.0)
+
+
+def _trial(
+    which: tuple[str, str, int],
+    clean: NDArray[np.float64],
+    hits: NDArray[np.float64],
+    places: NDArray[np.str_],
+    changed: float,
+) -> Trial:
+    """``which``: kind, name, severity; ``clean``, ``hits``: (q,) 100 for a hit, else 0."""
+    kind, name, severity = which
+    own, gap = interval(hits, places), paired_difference(clean, hits, places)
+    return Trial(
+        kind=kind,
+        name=name,
+        group=next((group for group, names in GROUPS.items() if name in names), "words"),
+        severity=severity,
+        recall=(own.value, own.low, own.high),
+        loss=(gap.value, gap.low, gap.high),
+        retained=100 * own.value / float(clean.mean()),
+        changed=changed,
+    )
+
+
+def _context(experts: ExpertSet, task: Task) -> dict[str, Any]:
+    return {
         "queries": len(task.queries),
         "images": len(task.records),
         "places": len(set(task.places)),
@@ -191,7 +210,6 @@ def run_robustness(
         "expert_hash": experts.hash,
         "fusion": experts.config.fusion.mode,
     }
-    return Robustness(float(clean.mean()), tuple(found), context)
 
 
 class _Asker:
@@ -245,7 +263,3 @@ class _Asker:
 
     def _ranks(self, images: FloatArray, queries: FloatArray) -> IntArray:
         return ranks_of_labels(queries, images, self._task.target, np.arange(len(images)))
-
-
-def _group(name: str) -> str:
-    return next((group for group, names in GROUPS.items() if name in names), "words")
