@@ -86,9 +86,8 @@ def evaluate(
     from saywhere.evaluate import make_task
     from saywhere.report import evaluation_markdown, evaluation_table
 
-    dataset = _evaluated(path, benchmark, data, split)
     loaded = load(experts, fusion)
-    task = make_task(dataset, truth)
+    task = make_task(_evaluated(path, benchmark, data, split), truth)
     with progress_bar("views", runtime.threads) as progress:
         found = run(
             loaded,
