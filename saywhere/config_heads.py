@@ -50,6 +50,8 @@ class MoreConfig(Frozen):
         views: random views cached an image, beside its first two fixed ones.
         share: the least share of what the expert sees that is of the main dataset.
         members: heads of the expert, as ``train.members``.
+        hubness: weight of what is taken off for being near everything (see ``hubness``); 0: none.
+        bank: training images and texts by which that is told.
         head, stage: its heads and its one stage; thousands of images bear larger heads, less
             dropout and larger batches than hundreds.
     """
@@ -57,5 +59,7 @@ class MoreConfig(Frozen):
     views: int = Field(4, ge=0, le=256)
     share: float = Field(0.125, ge=0, lt=1)
     members: int = Field(1, ge=1, le=16)
+    hubness: float = Field(0.0, ge=0, le=10)
+    bank: int = Field(1024, ge=1, le=65536)
     head: MoreHeadConfig = MoreHeadConfig()
     stage: MoreStageConfig = MoreStageConfig()

@@ -232,7 +232,7 @@ def embed_image_queries(
     for key, adapter in _distinct(expert.image_adapter for expert in experts.experts).items():
         tower, unmerged = towers.image(adapter)
         features[key] = image_features(tower, requests, size, adapter=unmerged)
-    embeddings = [e.encode_image(features[_key(e.image_adapter)]) for e in experts.experts]
+    embeddings = [e.encode_photo_query(features[_key(e.image_adapter)]) for e in experts.experts]
     no_prior = np.zeros((len(paths), len(experts.experts)), np.float32)
     folded = fold_queries(embeddings, experts.calibration(), no_prior)
     return Embeddings(tuple(map(str, paths)), folded, experts.hash)

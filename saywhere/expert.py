@@ -16,6 +16,7 @@ import numpy as np
 
 from saywhere.adapters import Adapter
 from saywhere.errors import ExpertError
+from saywhere.hubness import COORDINATES, Hubness, hubness_from_arrays
 from saywhere.types import FloatArray, Platform
 
 _PARAMETERS = ("mean", "std", "weight1", "bias1", "weight2", "bias2")
@@ -73,12 +74,14 @@ class Expert:
         members: at least one; similarities are averaged over them.
         image_adapter, text_adapter: what the towers' weights are updated by before the heads see
             their features, shared by the members; None for a frozen tower.
+        hubness: what is taken off for being near everything; None: nothing.
     """
 
     platform: Platform | None
     members: tuple[Member, ...]
     image_adapter: Adapter | None = None
     text_adapter: Adapter | None = None
+    hubness: Hubness | None = None
 
     @property
     def name(self) -> str:
@@ -87,8 +90,9 @@ class Expert:
 
     @property
     def dimension(self) -> int:
-        """Length of an embedding: the members' dimensions, one after the other."""
-        return sum(len(member.image.bias2) for member in self.members)
+        """Length of an embedding: the members' dimensions one after the other, and hubness."""
+        own = sum(len(member.image.bias2) for member in self.members)
+        return own + (COORDINATES if self.hubness else 0)
 
     def encode_image(self, features: Sequence[FloatArray]) -> FloatArray:
         """Embed images seen in several views.
@@ -97,7 +101,8 @@ class Expert:
             features: for each image (views, features) float32, under this expert's adapter.
 
         Returns:
-            (n, dimension) float32, unit length: views are averaged in the joint space.
+            (n, dimension) float32, unit length but for hubness: views are averaged in the joint
+            space.
 
         Raises:
             ExpertError: an image without a view, or features of another width.
@@ -115,12 +120,26 @@ class Expert:
         for member in self.members:
             sums = np.add.reduceat(member.image(stacked), starts, axis=0)
             parts.append(_unit(sums))
-        return np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        vectors = np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        if self.hubness is None:
+            return vectors
+        return np.concatenate([vectors, self.hubness.of_images(vectors)], 1)
 
     def encode_text(self, features: FloatArray) -> FloatArray:
-        """(n, features) float32 -> (n, dimension) float32, unit length; errors as above."""
+        """(n, features) float32 -> (n, dimension) float32, as ``encode_image``; errors likewise."""
         parts = [member.text(features) for member in self.members]
-        return np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        vectors = np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        if self.hubness is None:
+            return vectors
+        return np.concatenate([vectors, self.hubness.of_texts(vectors)], 1)
+
+    def encode_photo_query(self, features: Sequence[FloatArray]) -> FloatArray:
+        """As ``encode_image``, of images that are searched with: their hubness counts for nothing.
+
+        The banks tell what is near every text or every image of the other side, not who is near
+        every photo.
+        """
+        return _without_hubness(self.encode_image(features), self.hubness)
 
     @property
     def adapter_parameters(self) -> dict[str, int]:
@@ -146,7 +165,16 @@ class Expert:
             for side, head in (("image", member.image), ("text", member.text)):
                 for name in _PARAMETERS:
                     out[f"{index}.{side}.{name}"] = getattr(head, name)
-        return out
+        return out | (self.hubness.arrays() if self.hubness else {})
+
+
+def _without_hubness(vectors: FloatArray, hubness: Hubness | None) -> FloatArray:
+    """The vectors with zeros in the coordinates of hubness, if they have some."""
+    if hubness is None:
+        return vectors
+    plain = vectors.copy()
+    plain[:, -COORDINATES:] = 0
+    return plain
 
 
 def expert_from_arrays(
@@ -162,7 +190,8 @@ def expert_from_arrays(
     members: list[Member] = []
     while f"{len(members)}.logit_scale" in arrays:
         members.append(_member(f"{len(members)}.", arrays))
-    expected = len(members) * (2 * len(_PARAMETERS) + 1)
+    hubness = hubness_from_arrays(arrays)
+    expected = len(members) * (2 * len(_PARAMETERS) + 1) + (len(hubness.arrays()) if hubness else 0)
     if not members or len(arrays) != expected:
         raise ExpertError(
             f"expert file: {len(members)} members take {expected} arrays, it holds {len(arrays)}; "
@@ -171,7 +200,10 @@ def expert_from_arrays(
     image, text = _adapter("image.", adapters or {}), _adapter("text.", adapters or {})
     if sum(len(found.arrays) for found in (image, text) if found) != len(adapters or {}):
         raise ExpertError("expert file: adapters of another tower than image and text; train anew")
-    return Expert(platform, tuple(members), image, text)
+    made = Expert(platform, tuple(members), image, text, hubness)
+    if hubness and hubness.images.shape[1] + COORDINATES != made.dimension:
+        raise ExpertError("expert file: hubness banks of another dimension; train it anew")
+    return made
 
 
 def _adapter(prefix: str, arrays: Mapping[str, FloatArray]) -> Adapter | None:

@@ -6,14 +6,19 @@ learns from it, and the generalist that answers for everything else never sees i
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from saywhere.batches import TrainingSet, joined
 from saywhere.config import Config, StageConfig
 from saywhere.errors import InputError
 from saywhere.expert import Expert
+from saywhere.hubness import Hubness
 from saywhere.train import FindCheckpoints, train_layout
 from saywhere.types import PLATFORMS, Log, Platform
+
+TEMPERATURE = 0.1  # of the banks' softmax
 
 
 def with_more(
@@ -40,9 +45,27 @@ def with_more(
         data = _mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
         log(f"{platform}: an expert from {len(data)} images, those of the main dataset repeated")
         (expert,) = train_layout(data, expert_config(config), log, _named(find, platform))
-        made[platform] = Expert(platform, expert.members)
+        made[platform] = _corrected(Expert(platform, expert.members), data, config)
     order = [*PLATFORMS, None]
     return tuple(sorted(made.values(), key=lambda expert: order.index(expert.platform)))
+
+
+def _corrected(expert: Expert, data: TrainingSet, config: Config) -> Expert:
+    """The expert with banks for its hubness, drawn from what it was trained on."""
+    if not config.more.hubness:
+        return expert
+    draw = np.random.default_rng([config.seed, 2])
+    images = draw.permutation(len(data))[: config.more.bank]
+    texts = draw.permutation(len(data.texts))[: config.more.bank]
+    # The first two views are the fixed ones, see view_config.
+    seen = [data.views[start : start + 2] for start in data.view_start[images]]
+    bank = Hubness(
+        images=expert.encode_image(seen),
+        texts=expert.encode_text(data.texts[texts]),
+        weight=config.more.hubness,
+        temperature=TEMPERATURE,
+    )
+    return replace(expert, hubness=bank)
 
 
 def expert_config(config: Config) -> Config:

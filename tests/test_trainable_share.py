@@ -67,10 +67,10 @@ def head(features: int, config: HeadConfig) -> Head:
 def summary_of(config: Config, towers: Mapping[str, nn.Module], features: int) -> Summary:
     """Three experts over ``towers`` as training would make them."""
     member = Member(head(features, config.head), head(1024, config.head), 1.0)
-    adapters = [
+    adapters = (
         adapter_of(towers["image"], config.adapters.image),
         adapter_of(towers["text"], config.adapters.text),
-    ]
+    )
     experts = [
         Expert(platform, (member,) * config.train.members, *adapters) for platform in PLATFORMS
     ]
