@@ -509,5 +509,6 @@ def test_export_leaves_files_that_another_machine_can_use(
     assert run.exit_code == 0, run.output
     files = run.stdout.split()
     assert [Path(file).parent for file in files] == [tmp_path / "t"] * 2
-    config = load_config("paper", overrides=[f"towers.image.name={eva[0]}"]).towers.image
-    assert image_tower(config, bundle=tmp_path / "t").path == Path(files[0])
+    config = load_config("paper", overrides=[f"towers.image.name={eva[0]}"])
+    tower = image_tower(config.towers.image, bundle=tmp_path / "t", adapter=config.adapters.image)
+    assert tower.path == Path(files[0])
