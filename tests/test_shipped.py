@@ -32,7 +32,7 @@ def test_they_are_whole_and_the_card_names_them() -> None:
     assert [expert.name for expert in experts.experts] == ["satellite", "generalist"]
     card = (SHIPPED / "README.md").read_text("utf-8")
     assert experts.hash[:12] in card
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 18e6
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 21e6
 
 
 def test_index_and_search_need_no_training(
@@ -57,10 +57,10 @@ def test_experts_that_were_trained_here_come_first(
 @pytest.mark.real
 @pytest.mark.slow
 def test_they_are_as_good_as_their_card_says(data_root: Path, tower_cache: Path) -> None:
-    assert "18.1" in (SHIPPED / "README.md").read_text("utf-8")
+    assert "19.1" in (SHIPPED / "README.md").read_text("utf-8")
     task = make_task(read(data_root / "rsicd/valid_filename.txt"))
     found = evaluate(load_experts(SHIPPED), task, runtime=Runtime(2))
-    assert found.to_dict()["r_mean"] == pytest.approx(18.1, abs=0.5)
+    assert found.to_dict()["r_mean"] == pytest.approx(19.1, abs=0.5)
     task = make_task(read(data_root / "track4-mini"))
     found = evaluate(load_experts(SHIPPED), task, platforms_unknown=True, runtime=Runtime(2))
     # The card says 39.9; other builds of the towers' runtime may turn a few ranks.
