@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	@echo "installing: about 7 GB with torch, a few minutes" >&2
-	$(BIN)/python -m pip install --quiet --editable '.[train,refine,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[train,refine,robustness,plots,dev]'
 	sh scripts/install_small_llm.sh $(BIN)/python
 	@touch $(STAMP)
 
