@@ -6,21 +6,14 @@ the experts of that moment have not seen: ``train.fit_places_ending_in``.
 
 from __future__ import annotations
 
-import platform as python_platform
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import saywhere
 from saywhere.batches import TrainingSet
 from saywhere.bundle import ExpertSet
 from saywhere.checkpoints import Training, WorkFolder
@@ -32,7 +25,6 @@ from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
 from saywhere.more import check_more, view_config, with_more
-from saywhere.ranks import count
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
@@ -107,7 +99,8 @@ def train_experts(
             full = _assemble(job, "refit", np.arange(len(data.train)), strengths)
             experts = replace(full, calibrations=experts.calibrations)
     elapsed = time.perf_counter() - started
-    made = _provenance(dataset, data, fitting, config, elapsed)
+    data_of = {**_described(dataset, data), "fitting_images": len(fitting)}
+    made = {**origin(config), "data": data_of, "seconds": round(elapsed, 1)}
     if more and extra:
         made["more"] = _described(more, extra)
     resumed = job.training.resumed if job.training else 0
@@ -263,24 +256,6 @@ def _check_split(dataset: Dataset, learning: IntArray) -> None:
         )
 
 
-def _provenance(
-    dataset: Dataset, data: PreparedData, fitting: IntArray, config: Config, elapsed: float
-) -> dict[str, Any]:
-    packages = ("torch", "timm", "transformers", "numpy", "onnxruntime", "scikit-learn")
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "saywhere": saywhere.__version__,
-        "python": python_platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
-        "git_commit": _git_commit(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "seed": config.seed,
-        "processes": count(),
-        "data": {**_described(dataset, data), "fitting_images": len(fitting)},
-        "seconds": round(elapsed, 1),
-    }
-
-
 def _described(dataset: Dataset, data: PreparedData) -> dict[str, Any]:
     return {
         "source": dataset.source.name,
@@ -289,26 +264,3 @@ def _described(dataset: Dataset, data: PreparedData) -> dict[str, Any]:
         "captions": len(dataset.captions),
         "origins": dict(Counter(caption.origin for caption in dataset.captions)),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the source tree this runs from; None outside one."""
-    here = Path(saywhere.__file__).parent
-    try:
-        found = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(here), "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
