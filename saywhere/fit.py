@@ -25,6 +25,7 @@ from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
 from saywhere.more import check_more, view_config, with_more
+from saywhere.provenance import origin
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
