@@ -16,6 +16,7 @@ from pathlib import Path
 
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.data.raster import Tiled, TileOptions, tile_records
+from saywhere.data.sources import Sources, name_sources, remembered_paths
 from saywhere.embed import EmbeddedImages, embed_images
 from saywhere.errors import (
     DatasetError,
@@ -129,7 +130,7 @@ def embedder(
 def update_index(
     by: Embedder,
     records: Sequence[Record],
-    root: Path,
+    root: Path | Sources,
     uri: str,
     *,
     rebuild: bool = False,
@@ -145,7 +146,7 @@ def update_index(
 
     Args:
         records: all images of ``root``, each image_id once, at least one.
-        root: the indexed folder or dataset file; an index stays with its root.
+        root: the indexed folder or dataset file, or several; an index stays with its root.
         rebuild: start anew, whatever experts, root or schema the index at ``uri`` has.
         prune: delete images whose files are missing, even if they are most of the index, or if
             their folder is empty as an unmounted disk would be; images that cannot be read, too.
@@ -162,35 +163,37 @@ def update_index(
             another process at work on the index; storage that cannot be read or written.
     """
     started = time.perf_counter()
+    sources = name_sources([root]) if isinstance(root, Path) else root
+    label = sources.named[0][1] if len(sources.named) == 1 else Path(str(sources))
     if not records:
-        raise InputError(f"{root}: holds no image to index; check the path")
+        raise InputError(f"{label}: holds no image to index; check the path")
     with open_writer(uri) as writer:
         before = None if rebuild else writer.info()
         if before:
-            _require_same(before, by, root, uri)
+            _require_same(before, by, sources, uri)
         rows = writer.rows() if before else []
         remembered = before.tiling if before else None
         tiling = (tiles or TileOptions()).over(remembered or Tiling())
         tiled = tile_records(records, tiling, known_files(rows) if tiling == remembered else None)
         if tiled.problems and skipped is None:
-            raise DatasetError(root, tiled.problems, SKIP_REMEDY)
+            raise DatasetError(label, tiled.problems, SKIP_REMEDY)
         faults = (*(skipped or ()), *tiled.problems)
-        changes = find_changes(rows, tiled.records, root, prune=prune, incomplete=bool(faults))
+        changes = find_changes(rows, tiled.records, sources, prune=prune, incomplete=bool(faults))
         gone = len(changes.deleted) - changes.recut
         if not prune and 2 * gone > len(rows):
             raise InputError(
                 f"index {uri!r}: {gone} of its {len(rows)} images are gone from "
-                f"{str(root)!r}; mount or restore what is missing, or drop them with --prune"
+                f"{str(sources)!r}; mount or restore what is missing, or drop them with --prune"
             )
         embedded = by.embed([p.record for p in changes.pending]) if changes.pending else None
         bad = embedded.bad if embedded else {}
         if bad and skipped is None:
-            raise DatasetError(root, tuple(bad.values()), SKIP_REMEDY)
+            raise DatasetError(label, tuple(bad.values()), SKIP_REMEDY)
         left_out = (*faults, *bad.values())
         changes = changes.without(bad, prune=prune)
         if not changes.kept and not changes.pending:
-            raise DatasetError(root, left_out)
-        target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, str(root.resolve()),
+            raise DatasetError(label, left_out)
+        target = StoreInfo(SCHEMA_VERSION, by.expert_hash, 0, 0, by.experts, sources.text,
                            tiling)  # fmt: skip
         info = _apply(writer, before, changes, embedded, target)
     return _report(info, changes, (tiled, tiling, left_out), time.perf_counter() - started)
@@ -272,16 +275,17 @@ def _reasons(lines: Sequence[str]) -> dict[str, int]:
     return dict(Counter(causes).most_common())
 
 
-def _require_same(before: StoreInfo, by: Embedder, root: Path, uri: str) -> None:
+def _require_same(before: StoreInfo, by: Embedder, root: Sources, uri: str) -> None:
     if before.expert_hash != by.expert_hash:
         raise IndexMismatchError(
             f"index {uri!r}: built by experts {before.expert_hash[:12]}, not by "
             f"{by.expert_hash[:12]}; use those in {before.experts!r}, choose another --index, or "
             "build it anew with --rebuild"
         )
-    if before.root != str(root.resolve()):
+    if before.root != root.text:
         raise IndexMismatchError(
-            f"index {uri!r}: is of {before.root!r}, not of {str(root.resolve())!r}; choose another "
+            f"index {uri!r}: is of {', '.join(remembered_paths(before.root))!r}, not of "
+            f"{', '.join(remembered_paths(root.text))!r}; choose another "
             "--index, or build it anew with --rebuild (images embedded before stay cached)"
         )
 

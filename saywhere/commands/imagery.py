@@ -103,7 +103,7 @@ def index() -> None:
 
 
 @index.command("add")
-@click.argument("folder", type=PATH)
+@click.argument("folders", type=PATH, nargs=-1, metavar="FOLDER...")
 @experts_option
 @uri_option
 @click.option("--rebuild", is_flag=True, help="Start anew: other experts or another folder.")
@@ -138,7 +138,7 @@ def index() -> None:
 @json_option
 @runtime_options
 def index_add(
-    folder: Path,
+    folders: tuple[Path, ...],
     experts: Path,
     uri: str,
     rebuild: bool,
@@ -154,7 +154,8 @@ def index_add(
 ) -> None:
     """Index the images of FOLDER, or bring their index up to date.
 
-    FOLDER may also be a table (CSV, TSV, Parquet, GeoJSON) or STAC items: see docs/photos.md.
+    FOLDER may also be a table (CSV, TSV, Parquet, GeoJSON) or STAC items: see docs/photos.md. Of
+    several, image ids begin with the name of their source; name all of them at every update.
 
     Unchanged files are not read again, and deleted ones disappear from the index. With --skip-bad,
     an image that was indexed and can no longer be read stays as it was until it can, is deleted, or
@@ -165,18 +166,20 @@ def index_add(
     """
     from dataclasses import asdict
 
-    from saywhere.data import read
     from saywhere.data.hrefs import Hrefs
     from saywhere.data.platforms import override_platforms, parse_platform_rule
     from saywhere.data.raster import TileOptions
+    from saywhere.data.several import read_sources
+    from saywhere.data.sources import name_sources
     from saywhere.index import SKIP_REMEDY, embedder, update_index
     from saywhere.towers import cache_folder
 
+    sources = name_sources(folders)
     hrefs = Hrefs(roots, hosts, cache_folder() / "remote" if hosts else None)
     rules = [parse_platform_rule(text) for text in platforms]
     loaded = load(experts, None)
     try:
-        dataset = read(folder, skip_bad=skip_bad, hrefs=hrefs)
+        dataset = read_sources(sources, skip_bad=skip_bad, hrefs=hrefs)
     except DatasetError as error:
         raise DatasetError(error.source, error.problems, "" if skip_bad else SKIP_REMEDY) from None
     records = override_platforms(dataset.records, rules)
@@ -184,7 +187,7 @@ def index_add(
     with progress_bar("views", runtime.threads) as progress:
         by = embedder(loaded, runtime=runtime, progress=progress)
         done = update_index(
-            by, records, folder, uri, rebuild=rebuild, prune=prune, skipped=skipped,
+            by, records, sources, uri, rebuild=rebuild, prune=prune, skipped=skipped,
             tiles=TileOptions(tile_size, overlap),
         )  # fmt: skip
     for line in done.skipped:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from saywhere.bundle import load_experts
 from saywhere.caches import list_caches
 from saywhere.config import AdapterConfig, Config
+from saywhere.data.sources import remembered_paths
 from saywhere.doctor.check import Check, Status, failed
 from saywhere.errors import SaywhereError
 from saywhere.index import index_bytes, verify_index
@@ -116,9 +118,10 @@ def index_checks(uri: str, experts: Path | None, *, required: bool) -> list[Chec
     checks = [failed("index", uri, problem) for problem in found.problems]
     if found.info is None:
         return checks
+    paths = remembered_paths(found.info.root)
     if not found.problems:
         checks.append(
-            Check("index", uri, "ok", f"{found.info.count:,} images of {found.info.root}")
+            Check("index", uri, "ok", f"{found.info.count:,} images of {', '.join(paths)}")
         )
     if found.missing or found.changed:
         checks.append(
@@ -127,7 +130,7 @@ def index_checks(uri: str, experts: Path | None, *, required: bool) -> list[Chec
                 "files",
                 "note",
                 f"{len(found.missing)} missing, {len(found.changed)} changed since",
-                f"bring it up to date: saywhere index {found.info.root}",
+                f"bring it up to date: saywhere index {shlex.join(paths)}",
             )
         )
     return [*checks, _compactness(uri, found.info)]

@@ -22,6 +22,7 @@ import numpy as np
 
 from saywhere.area import Area
 from saywhere.data.source import is_unicode
+from saywhere.data.sources import remembered_paths
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.period import Period
 from saywhere.types import (
@@ -250,11 +251,12 @@ def require_experts(built: StoreInfo, given: str) -> None:
         IndexMismatchError: ``given`` is not the hash the index was built with.
     """
     if built.expert_hash != given:
-        folder = shlex.quote(built.root) if built.root else "DIR"
+        paths = remembered_paths(built.root) if built.root else ["DIR"]
+        folder = shlex.join(paths)
         raise IndexMismatchError(
-            f"index of {built.root!r}: built by experts {built.expert_hash[:12]}, asked by experts "
-            f"{given[:12]}, whose vectors don't compare; use the experts in {built.experts!r}, "
-            f"or rebuild it with `saywhere index {folder} --rebuild`"
+            f"index of {', '.join(paths)!r}: built by experts {built.expert_hash[:12]}, asked by "
+            f"experts {given[:12]}, whose vectors don't compare; use the experts in "
+            f"{built.experts!r}, or rebuild it with `saywhere index {folder} --rebuild`"
         )
 
 

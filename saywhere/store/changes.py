@@ -20,6 +20,7 @@ from pathlib import Path
 from saywhere.data.ground import Placed
 from saywhere.data.raster import Known
 from saywhere.data.source import is_unicode
+from saywhere.data.sources import Sources, name_sources
 from saywhere.errors import InputError
 from saywhere.files import hash_file
 from saywhere.rasters import TIFF_SUFFIXES
@@ -120,7 +121,7 @@ def known_files(rows: Sequence[Row]) -> dict[str, Known]:
 def find_changes(
     rows: Sequence[Row],
     records: Sequence[Record],
-    root: Path,
+    root: Path | Sources,
     *,
     prune: bool = False,
     incomplete: bool = False,
@@ -130,7 +131,7 @@ def find_changes(
     Args:
         rows: what the index holds.
         records: what the indexed folder or dataset holds now, each image_id once.
-        root: that folder or file.
+        root: that folder or file, or several.
         prune: takes missing files for deleted even where their folder is empty or gone.
         incomplete: the dataset left entries out: an image that it lacks, but whose file is there,
             may be one of them.
@@ -138,6 +139,7 @@ def find_changes(
     Raises:
         InputError: an image_id twice.
     """
+    sources = name_sources([root]) if isinstance(root, Path) else root
     before = {row.image_id: row for row in rows}
     kept, pending, seen, added, changed = dict[str, Row](), list[Pending](), set[str](), 0, 0
     files = _Files()
@@ -157,7 +159,7 @@ def find_changes(
     lost = [row for row in rows if row.image_id not in seen]
     recut = _recut(lost, records, files)
     left = [row for row in lost if row.image_id not in recut]
-    deleted, cut_off = _missing(left, root, prune=prune, incomplete=incomplete)
+    deleted, cut_off = _missing(left, sources, prune=prune, incomplete=incomplete)
     kept.update({row.image_id: row for row in cut_off})
     unreachable = tuple(row.image_id for row in cut_off)
     gone = (*recut, *deleted)
@@ -256,14 +258,14 @@ def _hash(path: Path) -> str | None:
 
 
 def _missing(
-    rows: Sequence[Row], root: Path, *, prune: bool, incomplete: bool
+    rows: Sequence[Row], root: Sources, *, prune: bool, incomplete: bool
 ) -> tuple[tuple[str, ...], list[Row]]:
     """Ids of the images that are deleted, and the rows of those that may be out of reach only."""
     hollow = cache(_is_hollow)  # whole folders go missing, and every row would climb the same way
     deleted, cut_off = [], []
     for row in rows:
         # Both as the file was found and where links led then: either may be cut off.
-        places = Path(row.path).parent, (root / row.image_id).parent
+        places = Path(row.path).parent, root.place(row.image_id).parent
         known = _is_known(row)
         left_out = incomplete and known and Path(row.path).exists()
         gone = known and (prune or not (left_out or any(hollow(place) for place in places)))
