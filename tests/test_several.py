@@ -131,14 +131,7 @@ def test_a_folder_a_table_and_a_catalogue_in_one_run(
                                            "type": "image/jpeg", "roles": ["data"]}},
     }), "utf-8")  # fmt: skip
     sources = [tmp_path / name for name in ("photos", "places.geojson", "item.json")]
-    chosen: list[object] = [
-        "--experts",
-        small_experts,
-        "--index",
-        tmp_path / "index",
-        "--threads",
-        1,
-    ]
+    options: list[object] = ["--experts", small_experts, "--index", tmp_path / "index"]
     done = run("index", *sources, *options, "--json")
     report = json.loads(done.stdout)
     assert (report["images"], report["embedded"]) == (4, 4)
