@@ -29,6 +29,7 @@ from saywhere.features import Progress
 from saywhere.hardware import Runtime
 from saywhere.store import (
     SCHEMA_VERSION,
+    Row,
     StoreInfo,
     index_folder,
     open_store,
@@ -179,12 +180,8 @@ def update_index(
             raise DatasetError(label, tiled.problems, SKIP_REMEDY)
         faults = (*(skipped or ()), *tiled.problems)
         changes = find_changes(rows, tiled.records, sources, prune=prune, incomplete=bool(faults))
-        gone = len(changes.deleted) - changes.recut
-        if not prune and 2 * gone > len(rows):
-            raise InputError(
-                f"index {uri!r}: {gone} of its {len(rows)} images are gone from "
-                f"{str(sources)!r}; mount or restore what is missing, or drop them with --prune"
-            )
+        if not prune:
+            _require_most(rows, changes, sources, uri)
         embedded = by.embed([p.record for p in changes.pending]) if changes.pending else None
         bad = embedded.bad if embedded else {}
         if bad and skipped is None:
@@ -273,6 +270,18 @@ def _reasons(lines: Sequence[str]) -> dict[str, int]:
     """How many lines give which cause: what stands between the name and details or remedy."""
     causes = (re.sub(r"\d[\d,.]*", "N", _CAUSE.sub(r"\1", line)) for line in lines)
     return dict(Counter(causes).most_common())
+
+
+def _require_most(rows: Sequence[Row], changes: Changes, sources: Sources, uri: str) -> None:
+    """Refuse to delete more than half of any source: its disk may not be mounted."""
+    held = Counter(sources.of(row.image_id) for row in rows)
+    deleted = changes.deleted[changes.recut :]  # tiles that are cut otherwise come first
+    for source, gone in Counter(sources.of(image_id) for image_id in deleted).items():
+        if 2 * gone > held[source]:
+            raise InputError(
+                f"index {uri!r}: {gone} of its {held[source]} images are gone from "
+                f"{str(source)!r}; mount or restore what is missing, or drop them with --prune"
+            )
 
 
 def _require_same(before: StoreInfo, by: Embedder, root: Sources, uri: str) -> None:

@@ -81,6 +81,17 @@ def test_a_source_out_of_reach_deletes_nothing(case: Case) -> None:
     assert update(case, sources, prune=True).deleted == 3
 
 
+def test_most_of_one_source_is_never_dropped_however_large_the_others(case: Case) -> None:
+    sources = name_sources(paths(case))
+    update(case, sources)
+    for number in range(2):
+        (case.root / f"b/flight/drone/{number}.jpg").unlink()
+    with pytest.raises(InputError, match=r"2 of its 3 images are gone from .*b/flight"):
+        update(case, sources)
+    assert len(case.held()) == 7
+    assert update(case, sources, prune=True).deleted == 2
+
+
 def test_an_index_stays_with_its_set_of_sources(case: Case) -> None:
     update(case, name_sources(paths(case)))
     for fewer in (paths(case)[:2], [case.root / "a/flight"]):

@@ -25,13 +25,17 @@ class Sources:
             return str(self.named[0][1].resolve())
         return "\n".join(f"{name}={path.resolve()}" for name, path in self.named)
 
+    def of(self, image_id: str) -> Path:
+        """The source of an image of that id."""
+        if len(self.named) == 1:
+            return self.named[0][1]
+        name = image_id.partition("/")[0]
+        return dict(self.named).get(name, self.named[0][1])
+
     def place(self, image_id: str) -> Path:
         """Where an image of that id was found, if its source is a folder."""
-        if len(self.named) == 1:
-            return self.named[0][1] / image_id
-        name, _, rest = image_id.partition("/")
-        known = dict(self.named)
-        return known[name] / rest if name in known else Path(image_id)
+        rest = image_id if len(self.named) == 1 else image_id.partition("/")[2]
+        return self.of(image_id) / rest
 
 
 def name_sources(paths: Sequence[Path]) -> Sources:
