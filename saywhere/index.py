@@ -294,8 +294,8 @@ def _require_same(before: StoreInfo, by: Embedder, root: Sources, uri: str) -> N
     if before.root != root.text:
         raise IndexMismatchError(
             f"index {uri!r}: is of {', '.join(remembered_paths(before.root))!r}, not of "
-            f"{', '.join(remembered_paths(root.text))!r}; choose another "
-            "--index, or build it anew with --rebuild (images embedded before stay cached)"
+            f"{', '.join(remembered_paths(root.text))!r}; name the same, choose "
+            "another --index, or build it anew with --rebuild (images embedded before stay cached)"
         )
 
 

@@ -98,6 +98,7 @@ def test_an_index_stays_with_its_set_of_sources(case: Case) -> None:
         with pytest.raises(IndexMismatchError, match="--rebuild") as refused:
             update(case, name_sources(fewer))
         assert "\n" not in str(refused.value)
+        assert "name the same" in str(refused.value)
         assert str(case.root / "list.csv") in str(refused.value)
 
 
@@ -119,6 +120,9 @@ def test_places_and_paths_come_back(case: Case) -> None:
         str(case.root / name) for name in ("a/flight", "b/flight", "list.csv")
     ]
     assert remembered_paths("/one=two") == ["/one=two"]
+    odd = case.root / "caf\udce9"
+    odd.mkdir()
+    assert name_sources([case.root / "a/flight", odd]).named[1][0] == "caf?"
 
 
 def test_a_folder_a_table_and_a_catalogue_in_one_run(

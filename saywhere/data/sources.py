@@ -61,7 +61,9 @@ def name_sources(paths: Sequence[Path]) -> Sources:
             )
     named: dict[str, Path] = {}
     for path, whole in zip(ordered, resolved, strict=True):
-        stem = (whole.name if whole.is_dir() else whole.stem) or "source"
+        # Names that are not UTF-8 are no ids; what is replaced only makes them less pretty.
+        text = (whole.name if whole.is_dir() else whole.stem).encode("utf-8", "replace").decode()
+        stem = text or "source"
         number = 1
         while (name := stem if number == 1 else f"{stem}-{number}") in named:
             number += 1
