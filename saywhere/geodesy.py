@@ -55,10 +55,12 @@ def moved(lat: ArrayLike, lon: ArrayLike, bearing: ArrayLike, metres: ArrayLike)
     phi, lam = np.radians(np.asarray(lat, np.float64)), np.radians(np.asarray(lon, np.float64))
     theta = np.radians(np.asarray(bearing, np.float64))
     arc = np.asarray(metres, np.float64) / EARTH_RADIUS_M
-    sine = np.sin(phi) * np.cos(arc) + np.cos(phi) * np.sin(arc) * np.cos(theta)
-    there = np.arcsin(np.clip(sine, -1, 1))
-    east = np.sin(theta) * np.sin(arc) * np.cos(phi)
-    turn = np.arctan2(east, np.cos(arc) - np.sin(phi) * sine)
+    up = np.sin(phi) * np.cos(arc) + np.cos(phi) * np.sin(arc) * np.cos(theta)
+    out = np.cos(phi) * np.cos(arc) - np.sin(phi) * np.sin(arc) * np.cos(theta)
+    east = np.sin(arc) * np.sin(theta)
+    # Not the arcsine of ``up``: near a pole it is millimetres to decimetres off.
+    there = np.arctan2(up, np.hypot(out, east))
+    turn = np.arctan2(east, out)
     return np.degrees(there), (np.degrees(lam + turn) + 540) % 360 - 180
 
 

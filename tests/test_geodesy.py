@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyproj
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from saywhere.geodesy import chord, circle, distances_m, moved, positions, unit_vectors
@@ -25,6 +25,8 @@ def test_distances_agree_with_the_ellipsoid(
     )
 
 
+@example(90.0, 0.0, 0.0, 0.5)
+@example(-89.99999, 10.0, 77.0, 0.01)
 @settings(max_examples=300, deadline=None)
 @given(LATS, LONS, st.floats(0, 360), st.floats(0.01, 1_000_000))
 def test_moving_goes_as_far_as_it_says(
