@@ -212,7 +212,11 @@ def _rings(corners: Ring) -> tuple[tuple[tuple[float, float], ...], ...]:
         points = np.asarray(path)
         west = _cut(points, 180 - points[:, 1])
         east = _cut(points, points[:, 1] - 180) - (0, 360)
-        pieces = [[(lat, lon) for lat, lon in piece.tolist()] for piece in (west, east)]
+        # The cut itself is a rounding error off.
+        pieces = [
+            [(lat, min(max(lon, -180.0), 180.0)) for lat, lon in piece.tolist()]
+            for piece in (west, east)
+        ]
     return tuple(ring for ring in map(_tidy, pieces) if ring)
 
 
