@@ -20,6 +20,7 @@ from saywhere.types import Footprint
 Ring = list[tuple[float, float]]  # (lat, lon); the longitudes of an open ring may leave [-180, 180]
 _ROUND = 36  # corners of the circle that bounds how far a camera sees: 0.4 % off a true one
 _CLOSE = 1e-12  # degrees; two such corners are one
+_ROUNDING = 1e-9  # degrees, a tenth of a millimetre: what is that near to the antimeridian is on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +213,15 @@ def _rings(corners: Ring) -> tuple[tuple[tuple[float, float], ...], ...]:
         points = np.asarray(path)
         west = _cut(points, 180 - points[:, 1])
         east = _cut(points, points[:, 1] - 180) - (0, 360)
-        # The cut itself is a rounding error off.
         pieces = [
-            [(lat, min(max(lon, -180.0), 180.0)) for lat, lon in piece.tolist()]
-            for piece in (west, east)
+            [(lat, _on_the_cut(lon)) for lat, lon in piece.tolist()] for piece in (west, east)
         ]
     return tuple(ring for ring in map(_tidy, pieces) if ring)
+
+
+def _on_the_cut(lon: float) -> float:
+    """Exactly 180 degrees where a longitude is a rounding error off, to either side."""
+    return math.copysign(180.0, lon) if abs(abs(lon) - 180) < _ROUNDING else lon
 
 
 def _unrolled(corners: Ring) -> Ring:
