@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saywhere.errors import MissingExtraError
-from saywhere.files import atomic_path
+from saywhere.picture import new_figure, save_figure
 
 
 def plot_reliability(match: Mapping[str, Any], path: Path) -> Path:
@@ -20,14 +19,8 @@ def plot_reliability(match: Mapping[str, Any], path: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
         InputError: ``path`` cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "evaluate --reliability", "plots", error.name or "matplotlib"
-        ) from None
     stated, right, counts = zip(*match["bins"], strict=True)
-    figure = Figure(figsize=(5, 5), layout="constrained")
+    figure = new_figure("evaluate --reliability", 5, 5)
     panel = figure.subplots()
     limits = (min(*stated, 0.001) / 1.5, 1)
     # Logarithmic: most of ten hits are improbable, and should be.
@@ -41,6 +34,4 @@ def plot_reliability(match: Mapping[str, Any], path: Path) -> Path:
     panel.set_title(f"expected calibration error {match['expected_calibration_error']:.3f}")
     panel.grid(color="#dddddd", linewidth=0.6)
     panel.legend(loc="upper left", fontsize=9)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-    return path
+    return save_figure(figure, path)

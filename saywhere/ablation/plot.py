@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from saywhere.ablation.compare import Outcome
 from saywhere.ablation.tables import Ablation, Line
-from saywhere.errors import MissingExtraError
-from saywhere.files import atomic_path
+from saywhere.picture import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,22 +27,16 @@ def plot_ablation(found: Ablation, path: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
         InputError: ``path`` cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("ablate --plot", "plots", error.name or "matplotlib") from None
     lines = [line for line in found.lines() if line.step.against]
     tasks = list(found.tasks)
     size = _LABEL_INCHES + _PANEL_INCHES * len(tasks), 1.2 + _ROW_INCHES * len(lines)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure("ablate --plot", *size)
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for panel, task in zip(panels, tasks, strict=True):
         _panel(panel, task, lines)
     panels[0].set_yticks(range(len(lines)), [_label(line) for line in lines])
     panels[0].invert_yaxis()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-    return path
+    return save_figure(figure, path)
 
 
 def _panel(panel: Axes, task: str, lines: Sequence[Line]) -> None:

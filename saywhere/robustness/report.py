@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saywhere.errors import MissingExtraError
-from saywhere.files import atomic_path
+from saywhere.picture import new_figure, save_figure
 from saywhere.robustness.images import SEVERITIES
 from saywhere.robustness.run import HEADLINE_SEVERITY, Robustness, Trial
 
@@ -47,11 +46,7 @@ def plot_robustness(found: Robustness, path: Path) -> Path:
         MissingExtraError: matplotlib is not installed.
         InputError: ``path`` cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("robustness --plot", "plots", error.name or "matplotlib") from None
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = new_figure("robustness --plot", 12, 5)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, kind in zip(panels, ("image", "words"), strict=True):
         trials = [trial for trial in found.trials if trial.kind == kind]
@@ -73,9 +68,7 @@ def plot_robustness(found: Robustness, path: Path) -> Path:
             panel.legend(fontsize=8, ncols=2, loc="lower left")
     panels[0].set_ylabel("R@10 retained, % of clean")
     panels[0].set_ylim(bottom=0)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-    return path
+    return save_figure(figure, path)
 
 
 def _row(trial: Trial) -> str:
