@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from saywhere.config_heads import HeadConfig, MoreConfig
+from saywhere.config_heads import CanonicalConfig, HeadConfig, MoreConfig
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
 from saywhere.config_stages import (
     AdapterConfig,
@@ -35,6 +35,7 @@ __all__ = [
     "PRESETS",
     "AdapterConfig",
     "AdaptersConfig",
+    "CanonicalConfig",
     "Config",
     "FusionConfig",
     "FusionMode",
@@ -113,6 +114,8 @@ class TextTowerConfig(_TowerConfig):
             folder), ``random``, or other safetensors as for the image tower.
         sha256, precision: as for the image tower.
         pooling: ``mean`` over tokens or the ``cls`` token.
+        words: static word vectors whose sum, at unit length, stands behind the pooled tokens:
+            ``wordllama`` (the pinned PyPI package, 256 numbers). Empty: none.
         max_tokens: longer texts are cut.
     """
 
@@ -120,6 +123,7 @@ class TextTowerConfig(_TowerConfig):
     weights: str = "package"
     sha256: _OptionalText = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     pooling: Literal["mean", "cls"] = "mean"
+    words: Literal["", "wordllama"] = ""
     max_tokens: int = Field(128, ge=8, le=8192)
     precision: Precision = "float32"
 
@@ -226,6 +230,7 @@ class TrainConfig(Frozen):
         fit_places_ending_in: training places whose number ends so are kept for fitting; None keeps
             none (then nothing is fitted).
         refit: after fitting, train again with the fitting places included; the fitted numbers stay.
+        canonical: a member in closed form that every expert gets, fitted on all platforms.
     """
 
     layout: Literal["experts", "generalist", "both"] = "experts"
@@ -234,6 +239,7 @@ class TrainConfig(Frozen):
     members: int = Field(5, ge=1, le=16)
     fit_places_ending_in: _OptionalText = "9"
     refit: bool = True
+    canonical: CanonicalConfig = CanonicalConfig()
     stage1: StageConfig = StageConfig()
     fine_tune: GentleStageConfig = GentleStageConfig()
     stage2: GentleStageConfig = GentleStageConfig()

@@ -24,6 +24,23 @@ class HeadConfig(Frozen):
     hidden_dropout: float = Field(0.3, ge=0, lt=1)
 
 
+class CanonicalConfig(Frozen):
+    """A member in closed form beside the trained ones, see ``canonical``.
+
+    Attributes:
+        weight: of its similarity against that of all trained members together; 0: there is none.
+        dimension: directions kept.
+        image_ridge, text_ridge: added to each side's covariance, in units of its mean variance.
+        power: directions count by their correlation to this power.
+    """
+
+    weight: float = Field(0.0, ge=0, le=100)
+    dimension: int = Field(128, ge=1, le=4096)
+    image_ridge: float = Field(2.5, gt=0)
+    text_ridge: float = Field(2.0, gt=0)
+    power: float = Field(1.0, ge=0, le=8)
+
+
 class MoreHeadConfig(HeadConfig):
     """Heads for thousands of images."""
 

@@ -58,11 +58,17 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An image head and a text head of one training run, and its logit scale (exponentiated)."""
+    """An image head and a text head of one training run.
+
+    Attributes:
+        logit_scale: exponentiated.
+        weight: > 0, of its similarity in the expert's average.
+    """
 
     image: Head
     text: Head
     logit_scale: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ class Expert:
 
     Attributes:
         platform: None for a generalist.
-        members: at least one; similarities are averaged over them.
+        members: at least one; similarities are averaged over them, by their weights.
         image_adapter, text_adapter: what the towers' weights are updated by before the heads see
             their features, shared by the members; None for a frozen tower.
         hubness: what is taken off for being near everything; None: nothing.
@@ -116,22 +122,26 @@ class Expert:
             )
         starts = np.cumsum([0, *counts[:-1]])
         stacked = np.concatenate(features)
-        parts = []
-        for member in self.members:
-            sums = np.add.reduceat(member.image(stacked), starts, axis=0)
-            parts.append(_unit(sums))
-        vectors = np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        parts = [
+            _unit(np.add.reduceat(member.image(stacked), starts, axis=0)) for member in self.members
+        ]
+        vectors = self._joined(parts)
         if self.hubness is None:
             return vectors
         return np.concatenate([vectors, self.hubness.of_images(vectors)], 1)
 
     def encode_text(self, features: FloatArray) -> FloatArray:
         """(n, features) float32 -> (n, dimension) float32, as ``encode_image``; errors likewise."""
-        parts = [member.text(features) for member in self.members]
-        vectors = np.concatenate(parts, 1) / np.float32(math.sqrt(len(parts)))
+        vectors = self._joined([member.text(features) for member in self.members])
         if self.hubness is None:
             return vectors
         return np.concatenate([vectors, self.hubness.of_texts(vectors)], 1)
+
+    def _joined(self, parts: Sequence[FloatArray]) -> FloatArray:
+        """Members' unit vectors as one, whose product is the weighted mean of theirs."""
+        weights = np.asarray([member.weight for member in self.members], np.float64)
+        scales = np.sqrt(weights / weights.sum()).astype(np.float32)
+        return np.concatenate([scale * part for scale, part in zip(scales, parts, strict=True)], 1)
 
     def encode_photo_query(self, features: Sequence[FloatArray]) -> FloatArray:
         """As ``encode_image``, of images that are searched with: their hubness counts for nothing.
@@ -162,6 +172,8 @@ class Expert:
         out: dict[str, FloatArray] = {}
         for index, member in enumerate(self.members):
             out[f"{index}.logit_scale"] = np.asarray([member.logit_scale], np.float32)
+            if member.weight != 1:
+                out[f"{index}.weight"] = np.asarray([member.weight], np.float32)
             for side, head in (("image", member.image), ("text", member.text)):
                 for name in _PARAMETERS:
                     out[f"{index}.{side}.{name}"] = getattr(head, name)
@@ -191,7 +203,9 @@ def expert_from_arrays(
     while f"{len(members)}.logit_scale" in arrays:
         members.append(_member(f"{len(members)}.", arrays))
     hubness = hubness_from_arrays(arrays)
-    expected = len(members) * (2 * len(_PARAMETERS) + 1) + (len(hubness.arrays()) if hubness else 0)
+    weighted = sum(f"{index}.weight" in arrays for index in range(len(members)))
+    expected = len(members) * (2 * len(_PARAMETERS) + 1) + weighted
+    expected += len(hubness.arrays()) if hubness else 0
     if not members or len(arrays) != expected:
         raise ExpertError(
             f"expert file: {len(members)} members take {expected} arrays, it holds {len(arrays)}; "
@@ -231,7 +245,12 @@ def _member(prefix: str, arrays: Mapping[str, FloatArray]) -> Member:
             f"expert file: image and text heads of member {prefix[:-1]} give {len(image.bias2)} "
             f"and {len(text.bias2)} numbers, logit scale {scale.shape}; train it anew"
         )
-    return Member(image, text, float(scale[0]))
+    weight = arrays.get(f"{prefix}weight", np.ones(1, np.float32))
+    if weight.shape != (1,) or not 0 < weight[0] < np.inf:
+        raise ExpertError(
+            f"expert file: weight of member {prefix[:-1]} is {weight}; it must be one number > 0"
+        )
+    return Member(image, text, float(scale[0]), float(weight[0]))
 
 
 def _check_shapes(head: Head) -> None:

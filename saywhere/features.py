@@ -117,7 +117,7 @@ def text_features(
     progress: Progress | None = None,
     adapter: Adapter | None = None,
 ) -> FloatArray:
-    """Features of texts, cached: (n, dimension) float32, unit length; ``adapter`` as for images.
+    """Features of texts, cached: (n, dimension) float32; ``adapter`` as for images.
 
     Raises:
         InputError: a text that is not Unicode.

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from saywhere.config import HeadConfig
 from saywhere.expert import Head, Member
+from saywhere.moments import moments
 from saywhere.types import FloatArray
 
 _INITIAL_TEMPERATURE = 0.07  # CLIP's
 _LARGEST_SCALE = 100.0  # CLIP clips its logit scale here
-_BLOCK = 512  # rows summed in float32 before the sum goes on in float64
 
 
 class Dropout(nn.Module):
@@ -195,17 +195,7 @@ def _thaw_head(
 
 
 def _moments(features: FloatArray) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, summed in blocks: no copy, no drift.
-
-    A feature that is constant in training gets a deviation of 1, as in scikit-learn's
-    StandardScaler: divided by next to nothing, any other value of it would drown the rest.
-    """
-    mean = features.mean(0, dtype=np.float64).astype(np.float32)
-    squares = np.zeros(len(mean), np.float64)
-    for start in range(0, len(features), _BLOCK):
-        squares += np.square(features[start : start + _BLOCK] - mean).sum(0)
-    std = np.sqrt(squares / len(features)).astype(np.float32)
-    std[std < 1e-4] = 1
+    mean, std = moments(features)
     return torch.from_numpy(mean), torch.from_numpy(std)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from saywhere.batches import TrainingSet, joined
-from saywhere.config import Config, StageConfig
+from saywhere.config import CanonicalConfig, Config, StageConfig
 from saywhere.errors import InputError
 from saywhere.expert import Expert
 from saywhere.hubness import Hubness
@@ -76,6 +76,8 @@ def expert_config(config: Config) -> Config:
             "members": config.more.members,
             "stage1": config.more.stage,
             "stage2": StageConfig(epochs=0),
+            # With thousands of images trained heads are better by far, and it would not help them.
+            "canonical": CanonicalConfig(),
         }
     )
     return config.model_copy(update={"head": config.more.head, "train": train})

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 import saywhere
 from saywhere.batches import TrainingSet
+from saywhere.canonical import canonical_member
 from saywhere.checkpoints import MemberCheckpoints
 from saywhere.config import Config
 from saywhere.errors import InputError
@@ -72,7 +74,27 @@ def train_layout(
     ]
     if layout != "experts":
         experts.append(Expert(None, tuple(module.freeze() for module in generalists)))
-    return tuple(experts)
+    return tuple(_with_canonical(experts, data, config, log))
+
+
+def _with_canonical(
+    experts: Sequence[Expert], data: TrainingSet, config: Config, log: Log
+) -> list[Expert]:
+    """Experts with the member in closed form: it knows no platform, so all get the same."""
+    settings = config.train.canonical
+    if not settings.weight:
+        return list(experts)
+    started = time.perf_counter()
+    scale = float(np.mean([member.logit_scale for one in experts for member in one.members]))
+    member = canonical_member(data, settings, scale)
+    log(f"canonical correlations: {len(member.image.bias2)} directions, "
+        f"{time.perf_counter() - started:.1f} s")  # fmt: skip
+    return [
+        replace(
+            one, members=(*one.members, replace(member, weight=settings.weight * len(one.members)))
+        )
+        for one in experts
+    ]
 
 
 def training_key(

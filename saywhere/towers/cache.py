@@ -46,9 +46,11 @@ def build_versions(config: TowerConfig) -> dict[str, str] | None:
 
 def spec_key(config: TowerConfig) -> str:
     """Hash of everything in ``config`` that changes the numbers a tower gives."""
-    # The default view's size is a property of the views, not of the exported graph. Full precision
-    # is left out, so that towers and experts from before there was a choice keep their names.
+    # The default view's size is a property of the views, not of the exported graph. What adds
+    # nothing is left out: towers and experts from before there was a choice keep their names.
     left_out = {"size"} | ({"precision"} if config.precision == "float32" else set())
+    if not getattr(config, "words", ""):
+        left_out |= {"words"}
     return hash_text(type(config).__name__ + config.model_dump_json(exclude=left_out))[:16]
 
 

@@ -29,6 +29,7 @@ from saywhere.towers.tracing import (
     trace,
 )
 from saywhere.towers.weights import load_image_module, load_text_module
+from saywhere.towers.words import words_of
 
 if TYPE_CHECKING:
     import onnx
@@ -103,8 +104,9 @@ def export_text_tower(
 ) -> Path:
     """Export the text tower of ``config`` into the cache and return its file.
 
-    The graph maps ``ids`` and ``mask`` (n, tokens) int64 to ``features`` (n, dimension), each of
-    unit length. Adapters and errors as for the image tower.
+    The graph maps ``ids`` and ``mask`` (n, tokens) int64 to ``features`` (n, dimension): pooled
+    tokens of unit length, then static words of unit length where ``config.words`` asks for them.
+    Adapters and errors as for the image tower.
     """
     module, report, source = load_text_module(config)
     import torch
@@ -116,12 +118,13 @@ def export_text_tower(
     tokenizer = read_tokenizer(source, module)
     if adapter.rank:
         prepare_sites(module, adapter, config.name)
-    wrapper = pooled_tokens(module, config)
+    rows = vocabulary_rows(module)
+    wrapper = pooled_tokens(module, config, words_of(config, tokenizer.json, rows))
     mask = torch.ones(2, min(12, config.max_tokens), dtype=torch.int64)
     mask[1, 7:] = 0
     ids = tokenizer.pad_id + 1 + torch.arange(mask.numel()).reshape(mask.shape)
     inputs = {
-        "ids": (ids % vocabulary_rows(module)).where(mask > 0, tokenizer.pad_id),
+        "ids": (ids % rows).where(mask > 0, tokenizer.pad_id),
         "mask": mask,
     }
     tokens = torch.export.Dim("tokens", min=2, max=config.max_tokens)

