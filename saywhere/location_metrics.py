@@ -119,9 +119,10 @@ def scores_in_words(scores: Mapping[str, Any]) -> list[str]:
 
 
 def match_in_words(report: Mapping[str, Any]) -> list[str]:
-    """What ``match.match_report`` found, in words, for people."""
+    """What ``match_report`` found, in words, for people."""
+    how = "cross-fitted by place" if report["cross_fitted"] else "as search gives it"
     return [
-        f"match probability, cross-fitted by place over {report['queries']} queries: expected "
+        f"match probability, {how}, over {report['queries']} queries: expected "
         f"calibration error {report['expected_calibration_error']:.3f} of the first ten hits, "
         f"{report['expected_calibration_error_first']:.3f} of the first, "
         f"{report['expected_calibration_error_half_gallery']:.3f} in half the gallery",

@@ -10,7 +10,7 @@ from saywhere.picture import new_figure, save_figure
 
 
 def plot_reliability(match: Mapping[str, Any], path: Path) -> Path:
-    """Draw the bins of ``match.match_report``.
+    """Draw the bins of ``match_report``.
 
     Args:
         path: of the picture, PNG.

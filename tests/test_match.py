@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saywhere import calibrate
-from saywhere.certainty import Sharpness
+from saywhere import sharpness
 from saywhere.errors import InputError
 from saywhere.location_metrics import match_in_words
-from saywhere.match import _auroc, fit_matches, match_probabilities, match_report
+from saywhere.match import fit_matches, match_probabilities
+from saywhere.match_report import _auroc, match_report
 from saywhere.reliability import plot_reliability
+from saywhere.sharpness import Sharpness
 from saywhere.types import FloatArray, IntArray
 
 _SHARP = Sharpness(temperature=0.5, stray=0.05, none_offset=2.0)
@@ -111,13 +112,13 @@ def test_noise_earns_no_confidence() -> None:
 def test_a_fold_is_judged_without_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
     images, texts, target, places = _planted(100, places=40)
     fitted: list[set[int]] = []
-    plain = calibrate.SharpnessLadder.sharpness
+    plain = sharpness.SharpnessLadder.sharpness
 
-    def spy(self: calibrate.SharpnessLadder, rows: IntArray, share: float) -> Sharpness:
+    def spy(self: sharpness.SharpnessLadder, rows: IntArray, share: float) -> Sharpness:
         fitted.append(set(places[target[rows]].tolist()))
         return plain(self, rows, share)
 
-    monkeypatch.setattr(calibrate.SharpnessLadder, "sharpness", spy)
+    monkeypatch.setattr(sharpness.SharpnessLadder, "sharpness", spy)
     assert match_report((images, texts), target, places)
     every = set(places[target].tolist())
     left_out = [every - fold for fold in fitted]
