@@ -100,6 +100,20 @@ def test_planted_probabilities_hold_out_of_fold(tmp_path: Path) -> None:
         assert picture.width == picture.height
 
 
+def test_a_report_of_what_was_fitted_elsewhere_fits_nothing() -> None:
+    """Good parameters of other queries hold; bad ones show."""
+    images, texts, target, places = _planted(800, places=100)
+    own = fit_matches(texts @ images.T, target).sharpness(np.arange(400), 0.1)
+    good = match_report((images, texts), target, places, own)
+    bad = match_report((images, texts), target, places, Sharpness(1.0, 0.01, 0.0))
+    assert good is not None
+    assert bad is not None
+    assert good["cross_fitted"] is False
+    name = "expected_calibration_error_first"
+    assert good[name] < 0.08 < bad[name]
+    assert "as search gives it" in match_in_words(good)[0]
+
+
 def test_noise_earns_no_confidence() -> None:
     images, texts, target, places = _planted(600)
     found = match_report((images, texts), target[::-1].copy(), places)
