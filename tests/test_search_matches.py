@@ -218,7 +218,7 @@ def run(small_world: Path, small_experts: Path, tmp_path_factory: pytest.TempPat
     """Search an index whose experts have a sharpness; ``plain`` ones have none."""
     folder = tmp_path_factory.mktemp("fitted")
     loaded = load_experts(small_experts)
-    sharpness = {loaded.config.fusion.mode: Sharpness(0.1, 0.03, 3.0)}
+    sharpness: dict[str, Sharpness] = {loaded.config.fusion.mode: Sharpness(0.1, 0.03, 3.0)}
     towers = {path.name: path for path in (small_experts / "towers").iterdir()}
     save_experts(replace(loaded, sharpness=sharpness), folder / "experts", towers)
     images = small_world / "imagery"
