@@ -31,8 +31,8 @@ from saywhere.sharpness import (
 )
 from saywhere.types import FloatArray, IntArray
 
-# Below it nine of ten first hits are wrong: worth looking at, but nothing to rely on.
-LEAST_CONFIDENT = 0.1
+# As for places in ``locate``: more probable than all else together, "none" included.
+LEAST_CONFIDENT = 0.5
 _MOST = 1 << 22  # scores
 
 
@@ -107,9 +107,9 @@ def hit_probabilities(scores: FloatArray, totals: ScoreTotals, belief: Belief) -
     return Matches(likely * np.exp(there - every)[:, None] / totals.count, np.exp(none - every))
 
 
-def is_confident(first: float, none: float) -> bool:
+def is_confident(first: float) -> bool:
     """Whether the best hit, of probability ``first``, is worth calling a match."""
-    return first >= max(none, LEAST_CONFIDENT)
+    return first >= LEAST_CONFIDENT
 
 
 def evenly_spaced(queries: int, images: int) -> IntArray:

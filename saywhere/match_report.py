@@ -9,7 +9,7 @@ import numpy as np
 
 from saywhere.errors import InputError
 from saywhere.location_metrics import calibration_error
-from saywhere.match import evenly_spaced, fit_matches, match_probabilities
+from saywhere.match import evenly_spaced, fit_matches, is_confident, match_probabilities
 from saywhere.products import exact_scores
 from saywhere.sharpness import FOLDS, NONE_SHARE, Floats, Sharpness, place_folds
 from saywhere.types import BoolArray, FloatArray, IntArray
@@ -38,10 +38,12 @@ def match_report(
         JSON-able. ``expected_calibration_error`` of the first ten hits' probabilities and of the
         first hit's, where every tenth query has its place taken out of the gallery, as often as the
         prior says; ``…_half_gallery``: the same parameters in a random half of the gallery.
-        ``none_auroc``: chance that a query whose place was taken out of the gallery gets a higher
-        probability of "none" than one whose place is there; ``none_fpr_at_95_recall``: share of
-        the former that are taken for matches where 95 % of the latter are. ``bins``: reliability
-        of the hits, (mean probability, share right, count). None where queries are too few.
+        ``confident``: share of queries that ``search`` is confident of, and how often the first hit
+        is right for these and for the others. ``none_auroc``: chance that a query whose place was
+        taken out of the gallery gets a higher probability of "none" than one whose place is there;
+        ``none_fpr_at_95_recall``: share of the former that are taken for matches where 95 % of the
+        latter are. ``bins``: reliability of the hits, (mean probability, share right, count);
+        ``bins_first``: of the first hits. None where queries are too few.
     """
     images, texts = vectors
     rows = evenly_spaced(len(texts), len(images))
@@ -77,6 +79,7 @@ class _Judged:
     half: tuple[Floats, BoolArray]
     none: float
     none_without: float
+    confident: bool
 
 
 def _judge(
@@ -87,11 +90,13 @@ def _judge(
     others = numbers[places != places[right]]
     seen = others if absent else numbers
     half = seen[(np.random.default_rng(int(right)).random(len(seen)) < 1 / 2) | (seen == right)]
+    hits = _first_hits(scores, seen, right, sharpness)
     return _Judged(
-        hits=_first_hits(scores, seen, right, sharpness),
+        hits=hits,
         half=_first_hits(scores, half, right, sharpness),
         none=float(match_probabilities(scores[None], sharpness).none[0]),
         none_without=float(match_probabilities(scores[None, others], sharpness).none[0]),
+        confident=is_confident(float(hits[0][0])),
     )
 
 
@@ -109,6 +114,7 @@ def _summed_up(judged: list[_Judged]) -> dict[str, Any]:
     half = _joined([one.half for one in judged])
     first = np.asarray([one.hits[0][0] for one in judged])
     first_right = np.asarray([one.hits[1][0] for one in judged])
+    confident = np.asarray([one.confident for one in judged])
     there = np.asarray([one.none for one in judged])
     without = np.asarray([one.none_without for one in judged])
     return {
@@ -117,16 +123,24 @@ def _summed_up(judged: list[_Judged]) -> dict[str, Any]:
         "expected_calibration_error_half_gallery": calibration_error(*half),
         "first_probability": float(first.mean()),
         "first_right": float(first_right.mean()),
+        "confident": float(confident.mean()),
+        "right_if_confident": _share(first_right[confident]),
+        "right_if_not": _share(first_right[~confident]),
         "none_probability": float(there.mean()),
         "none_probability_without_the_place": float(without.mean()),
         "none_auroc": _auroc(without, there),
         "none_fpr_at_95_recall": float((without <= np.quantile(there, _ACCEPTED)).mean()),
         "bins": _bins(*hits),
+        "bins_first": _bins(first, first_right),
     }
 
 
 def _joined(hits: list[tuple[Floats, BoolArray]]) -> tuple[Floats, BoolArray]:
     return np.concatenate([p for p, _ in hits]), np.concatenate([right for _, right in hits])
+
+
+def _share(right: BoolArray) -> float | None:
+    return float(right.mean()) if len(right) else None
 
 
 def _auroc(positive: Floats, negative: Floats) -> float:

@@ -72,9 +72,7 @@ class Answer:
     @property
     def confident(self) -> bool | None:
         """Whether the best image is worth calling a match; None where nothing tells."""
-        if self.first is None or self.none is None:
-            return None
-        return is_confident(self.first, self.none)
+        return None if self.first is None else is_confident(self.first)
 
 
 def search(

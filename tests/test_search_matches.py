@@ -12,7 +12,7 @@ import pytest
 
 from saywhere.area import Area, Box
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.match import LEAST_CONFIDENT, Belief, match_probabilities
+from saywhere.match import Belief, match_probabilities
 from saywhere.period import Period
 from saywhere.products import Best, ScoreTally, ScoreTotals, exact_scores
 from saywhere.search import Answer, Page, Scope, search, search_matches
@@ -165,10 +165,9 @@ def test_other_experts_and_unfitted_beliefs_are_refused(store: VectorStore) -> N
         Sharpness(temperature=0)
 
 
-def test_confidence_needs_the_best_hit_to_beat_none_and_a_floor() -> None:
-    assert Answer([], 0.3, 0.2).confident is True
-    assert Answer([], 0.2, 0.3).confident is False
-    assert Answer([], LEAST_CONFIDENT - 0.01, 0.0).confident is False
+def test_confidence_needs_a_best_hit_more_probable_than_all_else() -> None:
+    assert Answer([], 0.51, 0.2).confident is True
+    assert Answer([], 0.49, 0.2).confident is False
 
 
 def test_totals_of_a_stream_are_those_of_the_whole() -> None:
