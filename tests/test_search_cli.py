@@ -56,6 +56,12 @@ def test_json_tells_probabilities(run: Run) -> None:
     assert found["confident"] is (shares[0] >= LEAST_CONFIDENT)
 
 
+def test_the_summary_of_experts_tells_what_was_fitted(run: Run) -> None:
+    folder = json.loads(run(QUERY, "--json").stdout)["index"]
+    shown = CliRunner().invoke(commands, ["expert", "show", str(Path(folder).with_name("experts"))])
+    assert "match      temperature 0.1, stray share 0.03, log-likelihood of none 3" in shown.stdout
+
+
 def test_filters_make_the_gallery_smaller(run: Run) -> None:
     arguments = (QUERY, "--json", "-k", 100, "--platform", "drone")
     found = json.loads(run(*arguments).stdout)
