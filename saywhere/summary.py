@@ -175,10 +175,9 @@ class Summary:
         sharpness = self.experts.sharpness.get(fusion.mode)
         if sharpness is None:
             return [*lines, "match      no probabilities were fitted"]
-        offset = sharpness.none_offset or 0.0
         lines.append(
             f"match      temperature {sharpness.temperature:.3g}, stray share "
-            f"{sharpness.stray:.2g}, log-likelihood of none {offset:.3g}"
+            f"{sharpness.stray:.2g}, log-likelihood of none {sharpness.none_offset or 0.0:.3g}"
         )
         return lines
 
