@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from saywhere.bundle import load_experts, save_experts
+from saywhere.certainty import Certainty
 from saywhere.cli import commands
 from saywhere.match import LEAST_CONFIDENT
 from saywhere.sharpness import Sharpness
@@ -90,6 +91,17 @@ def test_no_confident_match_is_one_line_on_stderr(
     monkeypatch.setattr("saywhere.match.LEAST_CONFIDENT", 0.0)
     assert "no confident" not in run(QUERY).stderr
     assert json.loads(run(QUERY, "--json").stdout)["confident"] is True
+
+
+def test_the_prior_of_none_that_calibrate_was_told_counts(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads(run(QUERY, "--json").stdout)["none_probability"]
+    even = Certainty(none_share=0.5)
+    monkeypatch.setattr("saywhere.commands.search.certainty_of", lambda *_: even)
+    after = json.loads(run(QUERY, "--json").stdout)["none_probability"]
+    # From 1 to 9 to even: nine times the odds.
+    assert after / (1 - after) == pytest.approx(9 * before / (1 - before))
 
 
 def test_experts_without_the_fit_say_null_and_how_to_get_it(run: Run) -> None:
