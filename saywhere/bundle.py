@@ -46,6 +46,7 @@ from saywhere.manifest import (
     tower_files,
     write_manifest,
 )
+from saywhere.sharpness import Sharpness
 from saywhere.types import FloatArray, Platform
 
 
@@ -59,6 +60,7 @@ class ExpertSet:
         calibrations: by fusion mode; a mode that was not fitted counts similarities as they are.
         image_classifier, word_classifier: platform from image features, from query features.
         towers: fingerprints of the ``image`` and the ``text`` tower.
+        sharpness: of words asking for images, by fusion mode: what match probabilities need.
         provenance: seed, versions, git commit, data hash, timings.
         folder: where it was read from; None before it is saved.
     """
@@ -71,6 +73,7 @@ class ExpertSet:
     towers: Mapping[str, str]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    sharpness: Mapping[str, Sharpness] = field(default_factory=dict)
 
     @property
     def platforms(self) -> tuple[Platform | None, ...]:
@@ -157,6 +160,7 @@ def load_experts(folder: Path) -> ExpertSet:
         towers=manifest.towers,
         provenance=manifest.provenance,
         folder=folder,
+        sharpness=dict(manifest.sharpness.items()),
     )
     if loaded.hash != manifest.hash:
         raise ExpertError(
@@ -219,6 +223,7 @@ def _write(experts: ExpertSet, folder: Path, towers: Mapping[str, Path]) -> None
         tower_files=tower_files(folder),
         calibrations=dict(experts.calibrations),
         provenance=dict(experts.provenance),
+        sharpness=dict(experts.sharpness),
     )
     write_manifest(folder, manifest)
 

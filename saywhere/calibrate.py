@@ -21,19 +21,21 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from saywhere.certainty import ERROR_M, KINDS, LEVELS, RESIDUALS, Certainty, Kind, Sharpness
+from saywhere.certainty import ERROR_M, KINDS, LEVELS, RESIDUALS, Certainty, Kind
 from saywhere.errors import InputError
 from saywhere.hypotheses import Floats
 from saywhere.location_metrics import Judged, joined, location_scores, scores_in_words
 from saywhere.pair_table import Pairing, PairTable
+from saywhere.sharpness import (
+    FOLDS,
+    Sharpness,
+    SharpnessLadder,
+    place_folds,
+    temperature_steps,
+)
 from saywhere.types import BoolArray, IntArray, ScoredImages
 
-FOLDS = 5
-_FEWEST = 20  # pairs, of as many places as there are folds at the least
-_TEMPERATURES = np.geomspace(0.05, 5, 40)  # times the spread of the scores
-_STRAYS = (0.01, 0.03, 0.06, 0.1, 0.2)  # never none: a description can always be wrong
 _BELIEF = 3  # pairs that the assumed position errors are worth
 _LEAST_M = 3.0  # nobody's position is known better
 
@@ -140,34 +142,6 @@ def _fit(
     return replace(found, residuals=tuple(quantiles.tolist()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SharpnessLadder:
-    """What ``PairTable.evidence`` says at every temperature tried; computed once for all folds.
-
-    Attributes:
-        rows: (r,) pairs of one kind, ascending.
-        temperatures: (t,).
-        evidence: (t, 4, r).
-    """
-
-    rows: IntArray
-    temperatures: Floats
-    evidence: Floats
-
-    def sharpness(self, rows: IntArray, none_share: float) -> Sharpness:
-        """The most likely temperature, stray share and log-likelihood of "none" for some pairs."""
-        best = (np.inf, Sharpness())
-        at = np.searchsorted(self.rows, rows)
-        for temperature, found in zip(self.temperatures, self.evidence[:, :, at], strict=True):
-            right, every, without, count = found
-            for stray in _STRAYS:
-                mixed = np.logaddexp(np.log1p(-stray) + right, np.log(stray) + every)
-                loss, offset = _best_none(mixed - np.log(count), every, without, none_share)
-                if loss < best[0]:
-                    best = loss, Sharpness(float(temperature), stray, offset)
-        return best[1]
-
-
 def _ladders(table: PairTable, rows: IntArray) -> dict[Kind, SharpnessLadder]:
     """One a kind of query that there are pairs of."""
     out: dict[Kind, SharpnessLadder] = {}
@@ -178,26 +152,6 @@ def _ladders(table: PairTable, rows: IntArray) -> dict[Kind, SharpnessLadder]:
             evidence = np.stack([table.evidence(own, float(step), kind) for step in steps])
             out[kind] = SharpnessLadder(own, steps, evidence)
     return out
-
-
-def temperature_steps(spread: Floats) -> Floats:
-    """(t,) temperatures to try, from the standard deviation of each query's scores."""
-    return np.asarray(float(np.median(spread)) * _TEMPERATURES, np.float64)
-
-
-def place_folds(places: IntArray) -> IntArray:
-    """(q,) fold of each query, all of a place in one.
-
-    Raises:
-        InputError: too few queries or places to fit on and to check.
-    """
-    names, codes = np.unique(places, return_inverse=True)
-    if len(codes) < _FEWEST or len(names) < FOLDS:
-        raise InputError(
-            f"{len(codes)} pairs of {len(names)} places have their place in the index: too few to "
-            f"fit and to check; give at least {_FEWEST} of {FOLDS}, better hundreds"
-        )
-    return np.asarray(np.random.default_rng(0).permutation(len(names))[codes] % FOLDS, np.int64)
 
 
 def _folds(table: PairTable) -> IntArray:
@@ -220,23 +174,6 @@ def _errors(square: Floats) -> tuple[float, ...]:
 def _shrink(seen: BoolArray) -> Floats:
     """The assumption fades as pairs come in: a good satellite position would never show."""
     return np.asarray(1 / np.square(1 + seen.sum(0) / 10))
-
-
-def _best_none(
-    right: Floats, every: Floats, without: Floats, none_share: float
-) -> tuple[float, float]:
-    """The least loss, and the log-likelihood of "none" that gives it."""
-    odds = np.log(none_share / (1 - none_share))
-
-    def loss(offset: float) -> float:
-        none = odds + offset
-        present = np.logaddexp(every, none) - right
-        absent = np.logaddexp(without, none) - none
-        return float((1 - none_share) * present.mean() + none_share * absent.mean())
-
-    low, high = float(without.min()) - 5, float(every.max()) + 10
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return float(found.fun), float(found.x)
 
 
 def _levels(mass: Floats) -> tuple[float, float]:

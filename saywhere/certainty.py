@@ -19,6 +19,7 @@ from saywhere.bundle import ExpertSet
 from saywhere.errors import InputError
 from saywhere.files import hash_text, write_text
 from saywhere.fusion import neutral
+from saywhere.sharpness import NONE_SHARE, Sharpness
 from saywhere.store import StoreInfo, index_folder
 
 Kind = Literal["words", "image"]
@@ -30,30 +31,9 @@ LEVELS = (0.5, 0.95)
 # a tile's centre is near what it shows, a camera is not.
 ERROR_M = (20.0, 60.0, 40.0, 60.0)
 DIAMETER_M = 100.0
-NONE_SHARE = 0.1
 CORRELATION = 0.3  # near what rendered worlds' queries have
 # Rayleigh's distribution, that of a round normal; its last percentile is finite here.
 RESIDUALS = tuple(float(np.sqrt(-2 * np.log1p(-p))) for p in [*np.linspace(0, 0.95, 20), 0.9989])
-
-
-@dataclass(frozen=True, slots=True)
-class Sharpness:
-    """How far scores of one kind of query can be trusted.
-
-    Attributes:
-        temperature: scores are divided by it.
-        stray: share of a query's evidence that says nothing.
-        none_offset: log-likelihood of "none of these"; None until fitted.
-    """
-
-    temperature: float = 1.0
-    stray: float = 0.05
-    none_offset: float | None = None
-
-    @property
-    def evidence(self) -> tuple[float, float]:
-        """(temperature, stray), as ``hypotheses.answers`` takes them."""
-        return self.temperature, self.stray
 
 
 @dataclass(frozen=True, slots=True)

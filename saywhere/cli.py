@@ -18,10 +18,11 @@ from saywhere.commands.evaluation import evaluate
 from saywhere.commands.experts import expert
 from saywhere.commands.hub import hub
 from saywhere.commands.imagery import data, index, world
-from saywhere.commands.locate import calibrate, locate, search
+from saywhere.commands.locate import calibrate, locate
 from saywhere.commands.measuring import ablate, robustness
 from saywhere.commands.refine import refine
 from saywhere.commands.research import submit, train
+from saywhere.commands.search import search
 from saywhere.commands.towers import towers
 from saywhere.commands.upkeep import cache, doctor
 from saywhere.errors import SaywhereError

@@ -203,13 +203,14 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
-    from saywhere.match import match_report
+    from saywhere.match_report import match_report
     from saywhere.task_location import task_location  # SciPy: `search` imports this module
 
     if platforms_unknown:
         records = [replace(record, platform=None) for record in records]
     images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings.vectors
     texts = embed_queries(experts, task.queries, runtime=runtime).vectors
+    fitted = experts.sharpness.get(experts.config.fusion.mode)
     known = sum(record.platform is not None for record in records)
     context = {
         "images": len(images),
@@ -221,6 +222,8 @@ def evaluate(
         "expert_hash": experts.hash,
         "location": task_location(task.records, task.places, task.target, (images, texts)),
         "match": match_report((images, texts), task.target, codes(task.places)),
+        "match_as_searched": fitted
+        and match_report((images, texts), task.target, codes(task.places), fitted),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)

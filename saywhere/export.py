@@ -63,6 +63,7 @@ def hit_marks(hits: Sequence[Hit]) -> list[Mark]:
             {
                 "rank": hit.rank,
                 "score": hit.score,
+                "probability": hit.probability,
                 "platform": hit.platform.value if hit.platform else None,
                 "place_id": hit.place_id,
                 "image_id": hit.image_id,

@@ -23,9 +23,18 @@ from saywhere.embed import query_prior
 from saywhere.errors import InputError
 from saywhere.expert import Expert
 from saywhere.features import Progress, image_features, text_features
-from saywhere.fusion import UNKNOWN, Calibration, FitProblem, fit_calibration, image_gates
+from saywhere.fusion import (
+    UNKNOWN,
+    Calibration,
+    FitProblem,
+    fit_calibration,
+    fused_scores,
+    image_gates,
+)
+from saywhere.match import evenly_spaced, fit_matches
 from saywhere.more import check_more, view_config, with_more
 from saywhere.provenance import origin
+from saywhere.sharpness import FEWEST, FOLDS, NONE_SHARE, Sharpness
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
 from saywhere.trainset import PreparedData, prepare
@@ -94,11 +103,14 @@ def train_experts(
     if len(fitting):
         places = len({data.place_ids[index] for index in fitting})
         log(f"fusion: fitted on {len(fitting)} images of {places} places kept apart")
-        experts = replace(experts, calibrations=fit_fusion(experts, data, fitting, towers))
+        calibrations, sharpness = fit_fusion(experts, data, fitting, towers)
+        if not sharpness:
+            log("match probabilities: too few fitting places, so searches will give none")
+        experts = replace(experts, calibrations=calibrations, sharpness=sharpness)
         if config.train.refit:
             log("refit: training again with every place")
             full = _assemble(job, "refit", np.arange(len(data.train)), strengths)
-            experts = replace(full, calibrations=experts.calibrations)
+            experts = replace(full, calibrations=calibrations, sharpness=sharpness)
     elapsed = time.perf_counter() - started
     data_of = {**_described(dataset, data), "fitting_images": len(fitting)}
     made = {**origin(config), "data": data_of, "seconds": round(elapsed, 1)}
@@ -132,10 +144,11 @@ def fit_fusion(
     data: PreparedData,
     items: IntArray,
     towers: tuple[ImageTower, TextTower],
-) -> dict[str, Calibration]:
-    """Calibrations of every mode, fitted on ``items``.
+) -> tuple[dict[str, Calibration], dict[str, Sharpness]]:
+    """Calibrations and sharpness of every mode, fitted on ``items``.
 
-    Their platforms are taken for unknown, but for the mode that only knowing them makes.
+    Their platforms are taken for unknown, but for the mode that only knowing them makes. Sharpness
+    is left out where there are too few texts or places.
     """
     features = [data.test_features[index] for index in items]
     subset = data.train.take(items)
@@ -145,7 +158,10 @@ def fit_fusion(
     same_place = subset.places[owner][:, None] == subset.places[None, :]
     similarity = np.stack([_similarity(expert, data, items, towers) for expert in experts.experts])
     scales = np.asarray([_mean_scale(expert) for expert in experts.experts], np.float32)
+    rows = evenly_spaced(len(owner), len(items))
+    enough = len(owner) >= FEWEST and len(np.unique(subset.places)) >= FOLDS
     calibrations: dict[str, Calibration] = {}
+    sharpness: dict[str, Sharpness] = {}
     for mode in MODES:
         problem = FitProblem(
             similarity=similarity,
@@ -155,7 +171,11 @@ def fit_fusion(
             ignored=same_place & ~positives,
         )
         calibrations[mode] = fit_calibration(problem, mode, scales)
-    return calibrations
+        if enough:
+            scores = fused_scores(problem, calibrations[mode])[rows]
+            ladder = fit_matches(scores, owner[rows])
+            sharpness[mode] = ladder.sharpness(np.arange(len(rows)), NONE_SHARE)
+    return calibrations, sharpness
 
 
 def _similarity(

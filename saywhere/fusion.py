@@ -199,6 +199,14 @@ class FitProblem:
             )
 
 
+def fused_scores(problem: FitProblem, calibration: Calibration) -> FloatArray:
+    """(q, n) float32: what folded vectors of the problem give."""
+    weights = problem.gates * np.asarray(calibration.scale, np.float32)  # (n, E)
+    offsets = np.asarray(calibration.offset) + calibration.prior_weight * problem.log_prior
+    scores = np.einsum("eqn,ne->qn", problem.similarity, weights) + offsets @ problem.gates.T
+    return np.asarray(scores, np.float32)
+
+
 def fit_calibration(problem: FitProblem, mode: FusionMode, start_scale: FloatArray) -> Calibration:
     """Fit a, b and lambda together by listwise cross-entropy over the mixed gallery.
 

@@ -119,15 +119,22 @@ def scores_in_words(scores: Mapping[str, Any]) -> list[str]:
 
 
 def match_in_words(report: Mapping[str, Any]) -> list[str]:
-    """What ``match.match_report`` found, in words, for people."""
+    """What ``match_report`` found, in words, for people."""
+    how = "cross-fitted by place" if report["cross_fitted"] else "as search gives it"
     return [
-        f"match probability, cross-fitted by place over {report['queries']} queries: expected "
+        f"match probability, {how}, over {report['queries']} queries: expected "
         f"calibration error {report['expected_calibration_error']:.3f} of the first ten hits, "
         f"{report['expected_calibration_error_first']:.3f} of the first, "
         f"{report['expected_calibration_error_half_gallery']:.3f} in half the gallery",
         f"first hit: {100 * report['first_probability']:.0f} % probable on average, right in "
-        f"{100 * report['first_right']:.0f} %",
+        f"{100 * report['first_right']:.0f} %; {100 * report['confident']:.0f} % of queries have a "
+        f"confident match, right in {_percent(report['right_if_confident'])}, the others in "
+        f"{_percent(report['right_if_not'])}",
         f"no match, from queries whose place was taken out: AUROC {report['none_auroc']:.2f}, "
         f"{100 * report['none_fpr_at_95_recall']:.0f} % of them accepted where 95 % of true ones "
         "are",
     ]
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

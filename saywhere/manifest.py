@@ -19,6 +19,7 @@ from saywhere.config import FusionMode
 from saywhere.errors import ExpertError
 from saywhere.files import hash_file, hash_text, write_text
 from saywhere.fusion import Calibration
+from saywhere.sharpness import Sharpness
 from saywhere.types import PLATFORMS, Platform
 
 FORMAT = 1
@@ -49,6 +50,8 @@ class Manifest(BaseModel):
         towers: fingerprints of the ``image`` and the ``text`` tower.
         tower_files: the files in ``towers/`` by name.
         calibrations: by fusion mode.
+        sharpness: of words asking for images, by fusion mode; of experts from before it was fitted,
+            and of those without fitting places, none.
         provenance: anything JSON can say.
     """
 
@@ -61,6 +64,7 @@ class Manifest(BaseModel):
     tower_files: dict[str, TowerFile]
     calibrations: dict[FusionMode, Calibration]
     provenance: dict[str, Any]
+    sharpness: dict[FusionMode, Sharpness] = {}
 
 
 def expert_file(name: str) -> str:

@@ -1,33 +1,39 @@
-"""How likely each hit is the image that was meant, and how likely that none is.
+"""How likely each hit is the image that was meant, and how likely that none is. Arrays only.
 
-The hypotheses are the n images of the gallery and "none of these". An image's likelihood grows
+The hypotheses are the n images that were searched and "none of these". An image's likelihood grows
 with exp(score / temperature); all images share 1 - none_share of the prior, so each gets
 (1 - none_share) / n, and a hit among a million images is believed less than the same score among a
-hundred. The parameters are those of ``certainty.Sharpness``, fitted as ``calibrate`` fits them.
+hundred. With l_i = (score_i - mean score) / temperature, L = log mean_j exp(l_j), stray share s and
+the constant log-likelihood c of "none":
+
+    P(none) = none_share e^c / (none_share e^c + (1 - none_share) e^L)
+    P(i) = (1 - P(none)) / n * ((1 - s) exp(l_i - L) + s)
+
+So of the images that are no hits, only n, the mean and L are needed: one pass gives them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saywhere.calibrate import FOLDS, SharpnessLadder, place_folds, temperature_steps
-from saywhere.certainty import NONE_SHARE, Sharpness
 from saywhere.errors import InputError
-from saywhere.location_metrics import calibration_error
-from saywhere.pair_table import log_means
-from saywhere.products import exact_scores
-from saywhere.types import BoolArray, FloatArray, IntArray
+from saywhere.products import ScoreTotals
+from saywhere.sharpness import (
+    NONE_SHARE,
+    Floats,
+    Sharpness,
+    SharpnessLadder,
+    log_means,
+    temperature_steps,
+)
+from saywhere.types import FloatArray, IntArray
 
-Floats = NDArray[np.float64]
-_MOST = 1 << 22  # scores; of more, evenly spaced queries are taken
-_EVERY = round(1 / NONE_SHARE)
-_HITS = 10  # whose probabilities are checked, a query
-_ACCEPTED = 0.95
-_BINS = 10
+# As for places in ``locate``: more probable than all else together, "none" included.
+LEAST_CONFIDENT = 0.5
+_MOST = 1 << 22  # scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,12 +41,24 @@ class Matches:
     """What is said of q queries.
 
     Attributes:
-        images: (q, n) probability of each image.
+        images: (q, m) probability of each image.
         none: (q,) probability that it is none of them.
     """
 
     images: Floats
     none: Floats
+
+
+class Belief(NamedTuple):
+    """What probabilities are made with.
+
+    Attributes:
+        sharpness: fitted, ``none_offset`` included.
+        none_share: prior probability that what is described was not searched.
+    """
+
+    sharpness: Sharpness
+    none_share: float = NONE_SHARE
 
 
 def match_probabilities(
@@ -55,22 +73,48 @@ def match_probabilities(
     Raises:
         InputError: an empty gallery, or a sharpness without ``none_offset``.
     """
-    if not scores.shape[1] or sharpness.none_offset is None:
-        raise InputError(
-            f"scores {scores.shape}, {sharpness}: needs an image, and a fitted none_offset; "
-            "fit it by fit_matches"
-        )
+    count = scores.shape[1]
+    _offset(count, sharpness)
     logs = _logs(scores, sharpness.temperature)
-    top = logs.max(1, keepdims=True)
-    shares = np.exp(logs - top)
-    stray = sharpness.stray
-    mixed = top + np.log((1 - stray) * shares + stray * shares.mean(1, keepdims=True))
-    mixed += np.log1p(-none_share) - np.log(scores.shape[1])
-    none = np.full((len(scores), 1), np.log(none_share) + sharpness.none_offset)
-    every = np.concatenate([mixed, none], 1)
-    every = np.exp(every - every.max(1, keepdims=True))
-    every /= every.sum(1, keepdims=True)
-    return Matches(every[:, :-1], every[:, -1])
+    top = logs.max(1)
+    log_mean = top + np.log(np.exp(logs - top[:, None]).mean(1))
+    totals = ScoreTotals(sharpness.temperature, count, scores.mean(1, dtype=np.float64), log_mean)
+    return hit_probabilities(scores, totals, Belief(sharpness, none_share))
+
+
+def hit_probabilities(scores: FloatArray, totals: ScoreTotals, belief: Belief) -> Matches:
+    """As ``match_probabilities``, of some of the images, from what all of them come to.
+
+    Args:
+        scores: (q, m) fused scores of the images asked for.
+        totals: of the scores of all n, at the temperature of ``belief.sharpness``.
+
+    Raises:
+        InputError: nothing was searched, totals at another temperature, or no ``none_offset``.
+    """
+    sharpness, none_share = belief
+    offset = _offset(totals.count, sharpness)
+    if totals.temperature != sharpness.temperature:
+        raise InputError(
+            f"totals at temperature {totals.temperature:g}, {sharpness}: search again at its own"
+        )
+    there = np.log1p(-none_share) + totals.log_mean_exp
+    none = np.log(none_share) + offset
+    every = np.logaddexp(there, none)  # (q,)
+    wide = scores.astype(np.float64) - totals.mean[:, None]
+    likely = np.exp(wide / sharpness.temperature - totals.log_mean_exp[:, None])
+    likely = (1 - sharpness.stray) * likely + sharpness.stray
+    return Matches(likely * np.exp(there - every)[:, None] / totals.count, np.exp(none - every))
+
+
+def is_confident(first: float) -> bool:
+    """Whether the best hit, of probability ``first``, is worth calling a match."""
+    return first >= LEAST_CONFIDENT
+
+
+def evenly_spaced(queries: int, images: int) -> IntArray:
+    """All queries, or so many that a table of their scores stays small."""
+    return np.arange(queries)[:: max(1, -(-queries * images // _MOST))]
 
 
 def fit_matches(scores: FloatArray, target: IntArray) -> SharpnessLadder:
@@ -85,118 +129,14 @@ def fit_matches(scores: FloatArray, target: IntArray) -> SharpnessLadder:
     return SharpnessLadder(np.arange(len(scores)), steps, evidence)
 
 
-def match_report(
-    vectors: tuple[FloatArray, FloatArray], target: IntArray, places: IntArray
-) -> dict[str, Any] | None:
-    """How far the probabilities hold, fitted and checked on different places (five folds).
-
-    Args:
-        vectors: (n, d) of the images and (q, d) of the queries.
-        target: (q,) the image each query describes.
-        places: (n,) place of each image.
-
-    Returns:
-        JSON-able. ``expected_calibration_error`` of the first ten hits' probabilities and of the
-        first hit's, where every tenth query has its place taken out of the gallery, as often as the
-        prior says; ``…_half_gallery``: the same parameters in a random half of the gallery.
-        ``none_auroc``: chance that a query whose place was taken out of the gallery gets a higher
-        probability of "none" than one whose place is there; ``none_fpr_at_95_recall``: share of
-        the former that are taken for matches where 95 % of the latter are. ``bins``: reliability
-        of the hits, (mean probability, share right, count). None where queries are too few.
-    """
-    images, texts = vectors
-    rows = np.arange(len(texts))[:: max(1, -(-len(texts) * len(images) // _MOST))]
-    scores, right = exact_scores(texts[rows], images), target[rows]
-    asked = places[right]
-    try:
-        folds = place_folds(asked)
-    except InputError:  # too few to fit and to check
-        return None
-    ladder = fit_matches(scores, right)
-    judged = []
-    for fold in range(FOLDS):
-        sharpness = ladder.sharpness(np.flatnonzero(folds != fold), NONE_SHARE)
-        test = np.flatnonzero(folds == fold)
-        judged += [
-            _judge(scores[row], right[row], places, sharpness, absent=row % _EVERY == 0)
-            for row in test
-        ]
-    return _summed_up(judged) | {"queries": len(rows), "places": len(np.unique(asked))}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
-    """What is said of one query: hits as (probability, right), and of "none" with and without."""
-
-    hits: tuple[Floats, BoolArray]
-    half: tuple[Floats, BoolArray]
-    none: float
-    none_without: float
-
-
-def _judge(
-    scores: FloatArray, right: int, places: IntArray, sharpness: Sharpness, *, absent: bool
-) -> _Judged:
-    """Args: scores: (n,) of one query; absent: take its place out where hits are checked."""
-    numbers = np.arange(len(scores))
-    others = numbers[places != places[right]]
-    seen = others if absent else numbers
-    half = seen[(np.random.default_rng(int(right)).random(len(seen)) < 1 / 2) | (seen == right)]
-    return _Judged(
-        hits=_first_hits(scores, seen, right, sharpness),
-        half=_first_hits(scores, half, right, sharpness),
-        none=float(match_probabilities(scores[None], sharpness).none[0]),
-        none_without=float(match_probabilities(scores[None, others], sharpness).none[0]),
-    )
-
-
-def _first_hits(
-    scores: FloatArray, seen: IntArray, right: int, sharpness: Sharpness
-) -> tuple[Floats, BoolArray]:
-    """Probabilities of the first ten of the images ``seen``, and which is the right one."""
-    found = match_probabilities(scores[None, seen], sharpness).images[0]
-    best = np.argsort(-found, kind="stable")[:_HITS]
-    return found[best], seen[best] == right
-
-
-def _summed_up(judged: list[_Judged]) -> dict[str, Any]:
-    hits = _joined([one.hits for one in judged])
-    half = _joined([one.half for one in judged])
-    first = np.asarray([one.hits[0][0] for one in judged])
-    first_right = np.asarray([one.hits[1][0] for one in judged])
-    there = np.asarray([one.none for one in judged])
-    without = np.asarray([one.none_without for one in judged])
-    return {
-        "expected_calibration_error": calibration_error(*hits),
-        "expected_calibration_error_first": calibration_error(first, first_right),
-        "expected_calibration_error_half_gallery": calibration_error(*half),
-        "first_probability": float(first.mean()),
-        "first_right": float(first_right.mean()),
-        "none_probability": float(there.mean()),
-        "none_probability_without_the_place": float(without.mean()),
-        "none_auroc": _auroc(without, there),
-        "none_fpr_at_95_recall": float((without <= np.quantile(there, _ACCEPTED)).mean()),
-        "bins": _bins(*hits),
-    }
-
-
-def _joined(hits: list[tuple[Floats, BoolArray]]) -> tuple[Floats, BoolArray]:
-    return np.concatenate([p for p, _ in hits]), np.concatenate([right for _, right in hits])
-
-
-def _auroc(positive: Floats, negative: Floats) -> float:
-    """Chance that a positive is above a negative, ties half: Mann and Whitney's U by ranks."""
-    ordered = np.sort(negative)
-    below = np.searchsorted(ordered, positive, "left")
-    up_to = np.searchsorted(ordered, positive, "right")
-    return float((below + up_to).mean() / (2 * len(negative)))
-
-
-def _bins(confidence: Floats, right: BoolArray) -> list[list[float]]:
-    """Of equal count, ascending: mean probability, share right, count."""
-    order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(_BINS, len(order)))
-    return [[float(confidence[p].mean()), float(right[p].mean()), len(p)] for p in parts]
+def _offset(images: int, sharpness: Sharpness) -> float:
+    """The log-likelihood of "none"; refuses what nothing can be said of."""
+    if not images or sharpness.none_offset is None:
+        raise InputError(
+            f"{images} images, {sharpness}: needs an image, and a fitted none_offset; "
+            "fit it by fit_matches"
+        )
+    return sharpness.none_offset
 
 
 def _logs(scores: FloatArray, temperature: float) -> Floats:

@@ -14,6 +14,7 @@ from saywhere.hypotheses import LINKED, Floats, Places, answers, group_images, p
 from saywhere.location_metrics import Judged, joined
 from saywhere.pairs import Pair
 from saywhere.posterior import Spread, mass_by_distance, mass_within, radius_of
+from saywhere.sharpness import log_means
 from saywhere.types import IntArray, ScoredImages
 
 _TINY = 1e-300
@@ -233,17 +234,3 @@ def _squares(places: Places, place: int, lat: float, lon: float) -> Floats:
             at = positions(places.centres[group])
             out[places.kinds[group]] = float(distances_m(lat, lon, *at)) ** 2
     return out
-
-
-def log_means(logs: Floats, right: IntArray) -> Floats:
-    """(4, q): the right place's, log mean of all, of all but the right one, and their number."""
-    count = logs.shape[1]
-    own = logs[np.arange(len(logs)), right]
-    top = logs.max(1)
-    shares = np.exp(logs - top[:, None])
-    total = shares.sum(1)
-    shares[np.arange(len(logs)), right] = 0
-    others = shares.sum(1)
-    every = top + np.log(total / count)
-    without = top + np.log(np.maximum(others, _TINY) / max(1, count - 1))
-    return np.stack([own, every, without, np.full(len(logs), float(count))])

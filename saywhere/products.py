@@ -8,6 +8,8 @@ float32, and only those that its error bound cannot rule out are scored again in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,18 +103,80 @@ def places_in_groups(groups: IntArray) -> IntArray:
     return np.arange(len(groups)) - np.repeat(first, lengths)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTotals:
+    """What q queries' scores of all n images come to.
+
+    Attributes:
+        temperature: what the exponentials were taken at.
+        count: n.
+        mean: (q,) float64 mean score; NaN of none.
+        log_mean_exp: (q,) float64 log mean exp((score - mean) / temperature); NaN of none.
+    """
+
+    temperature: float
+    count: int
+    mean: NDArray[np.float64]
+    log_mean_exp: NDArray[np.float64]
+
+    def of(self, query: int) -> ScoreTotals:
+        """Of one query."""
+        only = slice(query, query + 1)
+        return ScoreTotals(self.temperature, self.count, self.mean[only], self.log_mean_exp[only])
+
+
+class ScoreTally:
+    """``ScoreTotals`` out of a stream of blocks; memory holds a block's exponentials."""
+
+    def __init__(self, queries: int, temperature: float) -> None:
+        self._temperature, self._count = temperature, 0
+        self._sum = np.zeros(queries)
+        self._top = np.full(queries, -np.inf, np.float32)
+        self._exponentials = np.zeros(queries)  # sum of exp((score - top) / temperature)
+
+    def add(self, scores: FloatArray) -> None:
+        """Take the next block, (q, n) float32."""
+        if not scores.shape[1]:
+            return
+        before = self._top
+        self._count += scores.shape[1]
+        self._sum += scores.sum(1, dtype=np.float64)
+        self._top = np.maximum(before, scores.max(1))
+        shares = scores - self._top[:, None]
+        shares /= np.float32(self._temperature)
+        np.exp(shares, out=shares)
+        fallen = (before.astype(np.float64) - self._top) / self._temperature
+        self._exponentials *= np.exp(fallen)
+        self._exponentials += shares.sum(1, dtype=np.float64)
+
+    def totals(self) -> ScoreTotals:
+        """Of what was taken so far."""
+        if not self._count:
+            nothing = np.full(len(self._sum), np.nan)
+            return ScoreTotals(self._temperature, 0, nothing, nothing)
+        mean = self._sum / self._count
+        above = (self._top - mean) / self._temperature
+        log_mean_exp = above + np.log(self._exponentials / self._count)
+        return ScoreTotals(self._temperature, self._count, mean, log_mean_exp)
+
+
 class Best:
     """The k best vectors of each query out of a stream of blocks, and all that tie with the k-th.
 
     Scores and order are those of ``exact_scores``; memory holds a block's scores and the best.
+
+    Args:
+        queries: (q, d) float32.
+        tally: takes all scores of the stream along, those of the best exact, the others as float32
+            products have them; costs an exponential a score.
 
     Attributes:
         rows, positions, scores: (m,) flat: a query, the position of a vector in the stream and
             its score; by query, then best first, then by position.
     """
 
-    def __init__(self, queries: FloatArray, k: int) -> None:
-        self._queries, self._k, self._seen = queries, k, 0
+    def __init__(self, queries: FloatArray, k: int, tally: ScoreTally | None = None) -> None:
+        self._queries, self._k, self._seen, self._tally = queries, k, 0, tally
         self._least = np.full(len(queries), -np.inf, np.float32)  # the k-th best score so far
         self.rows = np.empty(0, np.int64)
         self.positions = np.empty(0, np.int64)
@@ -127,14 +191,17 @@ class Best:
         """
         before = self._seen
         self._seen += len(vectors)
-        rows, columns = self._possible(vectors)
+        approximate = self._queries @ vectors.T  # (q, n)
+        rows, columns = self._possible(approximate, vectors)
         scores = exact_pairs(self._queries, vectors, rows, columns)
+        if self._tally is not None:
+            approximate[rows, columns] = scores  # the largest weigh most
+            self._tally.add(approximate)
         self._merge(rows, columns + before, scores)
         return np.unique(self.positions[self.positions >= before])
 
-    def _possible(self, vectors: FloatArray) -> tuple[IntArray, IntArray]:
+    def _possible(self, approximate: FloatArray, vectors: FloatArray) -> tuple[IntArray, IntArray]:
         """Pairs whose exact score may be among the k best."""
-        approximate = self._queries @ vectors.T  # (q, n)
         error = float32_error(self._queries, vectors)
         bound = self._least
         if self._k < len(vectors):

@@ -12,6 +12,7 @@ from saywhere.doctor import Check
 from saywhere.errors import printable
 from saywhere.evaluate import Evaluation, Row
 from saywhere.location_metrics import match_in_words, scores_in_words
+from saywhere.search import Answer
 from saywhere.types import Hit, Location
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     if context.get("location"):
         lines += ["", "Position, probabilities cross-fitted by place:"]
         lines += ["", *(f"- {line}" for line in scores_in_words(context["location"]))]
-    if context.get("match"):
-        lines += ["", *(f"- {line}" for line in match_in_words(context["match"]))]
+    for name in ("match", "match_as_searched"):
+        if context.get(name):
+            lines += ["", *(f"- {line}" for line in match_in_words(context[name]))]
     if evaluation.official:
         lines += ["", *_official_lines(evaluation.official)]
     return "\n".join(lines) + "\n"
@@ -75,20 +77,35 @@ def evaluation_table(evaluation: Evaluation, *, every_row: bool = False) -> Tabl
 
 
 def hits_table(hits: Sequence[Hit], notation: Notation = "decimal") -> Table:
-    """Ranked answers: platform, score, position where known, path."""
+    """Ranked answers: match probability, score, platform, position where known, path."""
     from rich.text import Text
 
-    table = _table(("#", "score", "platform", "position", "image"), right_from=5)
+    columns = ("#", "probability", "score", "platform", "position", "image")
+    table = _table(columns, right_from=6)
     for hit in hits:
         known = hit.lat is not None and hit.lon is not None
         table.add_row(
             str(hit.rank),
+            "–" if hit.probability is None else f"{100 * hit.probability:.1f} %",
             f"{hit.score:.3f}",
             hit.platform.value if hit.platform else "–",
             format_position(hit.lat, hit.lon, notation) if known else "–",  # type: ignore[arg-type]
             Text(_image(hit)),  # a Text, because rich would obey [brackets] in a name
         )
     return table
+
+
+def match_lines(found: Answer) -> tuple[list[str], list[str]]:
+    """What belongs to the hits, and what is worth a remark."""
+    if found.first is None or found.none is None:
+        return [], []
+    told = [f"none of these: {100 * found.none:.1f} %"]
+    if found.confident:
+        return told, []
+    return told, [
+        f"no confident match: the best hit is {100 * found.first:.1f} % probable"
+        + (", less than none of these" if found.first < found.none else "")
+    ]
 
 
 def _image(hit: Hit) -> str:

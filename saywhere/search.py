@@ -5,14 +5,15 @@ Imports neither torch nor a vector store's engine: what searches only must start
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from saywhere.area import Area
 from saywhere.errors import IndexMismatchError, InputError
+from saywhere.match import Belief, hit_probabilities, is_confident
 from saywhere.period import Period
-from saywhere.products import Best, exact_scores, places_in_groups
+from saywhere.products import Best, ScoreTotals, exact_scores, places_in_groups
 from saywhere.store import Platforms, VectorStore, check_k, check_vectors, require_experts
 from saywhere.types import Embeddings, FloatArray, Hit, IntArray
 
@@ -36,6 +37,42 @@ class Page:
     def __post_init__(self) -> None:
         if self.offset < 0 or self.least != self.least:
             raise InputError(f"{self}: give an offset of 0 or more, and a number as the threshold")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which images are searched; None: all.
+
+    Attributes:
+        platform: only images recorded as of this platform, or one of these.
+        area: only images whose position lies in it.
+        period: only images known to be taken in it.
+    """
+
+    platform: Platforms = None
+    area: Area | None = None
+    period: Period | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits of one query with their match probabilities.
+
+    Attributes:
+        hits: a page of the ranking.
+        first: probability of the best image of the whole scope; None where it holds none.
+        none: probability that the image meant is none of the scope; None where hits have no
+            probability, or nothing was searched.
+    """
+
+    hits: list[Hit]
+    first: float | None
+    none: float | None
+
+    @property
+    def confident(self) -> bool | None:
+        """Whether the best image is worth calling a match; None where nothing tells."""
+        return None if self.first is None else is_confident(self.first)
 
 
 def search(
@@ -67,16 +104,69 @@ def search(
         InputError: vectors, k or platform out of range, or an index that cannot be read.
     """
     page = page or Page()
+    vectors = _asked(store, queries, k, page)
+    found = store.search(vectors, page.offset + k, platform=platform, area=area, period=period)
+    return [_turned(hits, page) for hits in found]
+
+
+def search_matches(
+    store: VectorStore,
+    queries: Embeddings,
+    belief: Belief | None,
+    k: int = 10,
+    scope: Scope | None = None,
+    page: Page | None = None,
+) -> list[Answer]:
+    """As ``search``, with how likely each hit is the image that was meant, in the same one pass.
+
+    Args:
+        belief: fitted for queries of this kind by the experts of the index; None: hits only.
+        scope: what is searched; probabilities are among these images, so a smaller scope trusts
+            the same score more.
+
+    Returns:
+        q answers; without probabilities also where the store can't see every image's score.
+
+    Raises:
+        IndexMismatchError, InputError: as ``search``, or a belief that was not fitted.
+    """
+    scope, page = scope or Scope(), page or Page()
+    if belief is None:
+        found = search(
+            store, queries, k,
+            platform=scope.platform, area=scope.area, period=scope.period, page=page,
+        )  # fmt: skip
+        return [Answer(hits, None, None) for hits in found]
+    vectors = _asked(store, queries, k, page)
+    found, totals = store.search_and_total(
+        vectors, page.offset + k, belief.sharpness.temperature,
+        platform=scope.platform, area=scope.area, period=scope.period,
+    )  # fmt: skip
+    if totals is None or not totals.count:
+        return [Answer(_turned(hits, page), None, None) for hits in found]
+    return [_answer(hits, totals.of(row), belief, page) for row, hits in enumerate(found)]
+
+
+def _answer(hits: list[Hit], totals: ScoreTotals, belief: Belief, page: Page) -> Answer:
+    """Args: totals: of this query alone."""
+    scores = np.asarray([[hit.score for hit in hits]], np.float32)
+    matches = hit_probabilities(scores, totals, belief)
+    shares = matches.images[0].tolist()
+    likely = [replace(hit, probability=p) for hit, p in zip(hits, shares, strict=True)]
+    return Answer(_turned(likely, page), shares[0], float(matches.none[0]))
+
+
+def _asked(store: VectorStore, queries: Embeddings, k: int, page: Page) -> FloatArray:
+    """The query vectors, checked against the index; (q, d) float32."""
     check_k(k)
     check_k(page.offset + k)
     info = store.info()
     require_experts(info, queries.expert_hash)
-    vectors = _checked(queries, info.dimension, "queries")
-    found = store.search(vectors, page.offset + k, platform=platform, area=area, period=period)
-    return [
-        [hit for hit in hits[page.offset :] if page.least is None or hit.score >= page.least]
-        for hits in found
-    ]
+    return _checked(queries, info.dimension, "queries")
+
+
+def _turned(hits: list[Hit], page: Page) -> list[Hit]:
+    return [hit for hit in hits[page.offset :] if page.least is None or hit.score >= page.least]
 
 
 def fused(queries: Embeddings) -> Embeddings:

@@ -118,6 +118,7 @@ class Summary:
                 "mode": fusion.mode,
                 "prior": fusion.prior,
                 "calibrations": {m: asdict(c) for m, c in self.experts.calibrations.items()},
+                "sharpness": {m: asdict(s) for m, s in self.experts.sharpness.items()},
             },
             "provenance": dict(self.experts.provenance),
         }
@@ -171,6 +172,13 @@ class Summary:
             lines.append(
                 f"  {mode:8} scale {scale}; offset {offset}; prior weight {fitted.prior_weight:.3g}"
             )
+        sharpness = self.experts.sharpness.get(fusion.mode)
+        if sharpness is None:
+            return [*lines, "match      no probabilities were fitted"]
+        lines.append(
+            f"match      temperature {sharpness.temperature:.3g}, stray share "
+            f"{sharpness.stray:.2g}, log-likelihood of none {sharpness.none_offset or 0.0:.3g}"
+        )
         return lines
 
     def _origin_lines(self) -> list[str]:

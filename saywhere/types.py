@@ -177,6 +177,7 @@ class Hit:
     Attributes:
         rank: 1 is best.
         score: fused score; comparable within one query only.
+        probability: that it is the image that was meant; None where nothing was fitted to tell.
         lat, lon: WGS84 degrees, None where the image has no position.
         window, footprint, taken: as in ``Record``.
     """
@@ -192,6 +193,7 @@ class Hit:
     window: Window | None = None
     footprint: Footprint | None = None
     taken: datetime | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from saywhere.expert import Expert, Head, Member
 from saywhere.files import hash_text
 from saywhere.fusion import Calibration, neutral
 from saywhere.manifest import check_towers
+from saywhere.sharpness import Sharpness
 from saywhere.types import PLATFORMS, FloatArray, Platform
 
 FILES = [
@@ -105,6 +106,24 @@ def test_round_trip(saved: Path) -> None:
         assert two_c is not None
         assert all(np.array_equal(a, two_c.arrays()[name]) for name, a in one_c.arrays().items())
     assert sorted(snapshot(saved)) == sorted([*FILES, "towers/image.onnx", "towers/text.onnx"])
+
+
+def test_sharpness_is_kept_and_changes_no_hash(saved: Path, tmp_path: Path) -> None:
+    sharpness = {"gated": Sharpness(0.1 + 0.2, 1 / 30, -1 / 3)}
+    fitted = make_experts(sharpness=sharpness)
+    assert fitted.hash == make_experts().hash
+    back = load_experts(save_experts(fitted, tmp_path / "fitted", {}))
+    assert back.sharpness == sharpness
+    assert load_experts(saved).sharpness == {}
+
+
+def test_experts_from_before_sharpness_was_fitted_are_read(saved: Path) -> None:
+    path = saved / "experts.json"
+    values = json.loads(path.read_text())
+    del values["sharpness"], values["seal"]
+    values["seal"] = hash_text(json.dumps(values, sort_keys=True))
+    path.write_text(json.dumps(values), "utf-8")
+    assert load_experts(saved).sharpness == {}
 
 
 def test_without_classifiers_calibrations_or_towers(tmp_path: Path) -> None:
@@ -263,6 +282,7 @@ def test_a_link_in_the_folder_is_held_to_the_hash(saved: Path, tmp_path: Path) -
             {"calibrations": {"gated": {"scale": [-1, 1], "offset": [1, 1]}}},
             "does not hold together",
         ),
+        ({"sharpness": {"gated": {"temperature": 0}}}, "does not hold together"),
         ({"calibrations": {"odd": {"scale": [1, 1], "offset": [1, 1]}}}, "does not hold together"),
     ],
 )

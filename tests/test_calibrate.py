@@ -16,7 +16,6 @@ from saywhere.certainty import (
     Binding,
     Certainty,
     Kind,
-    Sharpness,
     calibration_path,
     load_certainty,
     save_certainty,
@@ -26,6 +25,7 @@ from saywhere.geodesy import moved
 from saywhere.location_metrics import calibration_error
 from saywhere.pair_table import Pairing, PairTable
 from saywhere.pairs import read_pairs
+from saywhere.sharpness import Sharpness
 from saywhere.types import Platform, ScoredImages
 
 BOUND = Binding("a" * 64, "b" * 64, "/photos")

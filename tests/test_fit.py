@@ -67,6 +67,26 @@ def test_the_refit_keeps_what_was_fitted(dataset: Dataset) -> None:
     assert set(again.calibrations) == set(MODES)
 
 
+def test_sharpness_is_fitted_where_there_are_places_enough(dataset: Dataset) -> None:
+    """Two places are too few; half of all are enough, and the refit keeps what was found."""
+    assert _train(dataset, "train.refit=false").sharpness == {}
+    places = sorted({str(record.place_id) for record in dataset.records})
+    renamed = {name: f"{name}-{'f' if n % 2 else 'x'}" for n, name in enumerate(places)}
+    half = replace(
+        dataset,
+        records=tuple(replace(r, place_id=renamed[str(r.place_id)]) for r in dataset.records),
+    )
+    setting = 'train.fit_places_ending_in="f"'
+    fitted, again = (
+        _train(half, setting, f"train.refit={refit}").sharpness for refit in ("false", "true")
+    )
+    assert fitted == again
+    assert set(fitted) == set(MODES)
+    assert all(found.none_offset is not None for found in fitted.values())
+    # Bare similarities spread less than fitted log-odds.
+    assert fitted["mean"].temperature < fitted["own"].temperature
+
+
 def test_nothing_is_fitted_without_fitting_places(dataset: Dataset) -> None:
     bare = replace(
         dataset,

@@ -23,6 +23,7 @@ from saywhere.fusion import (
     fit_calibration,
     fold_images,
     fold_queries,
+    fused_scores,
     image_gates,
     neutral,
     query_log_prior,
@@ -63,13 +64,18 @@ def test_folded_equals_the_formula(
     prior = query_log_prior(experts, log_softmax(rng.normal(0, 2, (queries, 3))))
     hubness = rng.normal(0, 1, images).astype(np.float32) if with_hubness else None
     found = fold_queries(texts, calibration, prior) @ fold_images(pictures, gates, hubness).T
+    if hubness is None:
+        similarity = np.stack([one @ other.T for one, other in zip(texts, pictures, strict=True)])
+        every = np.ones((queries, images), bool)
+        problem = FitProblem(similarity, gates, prior, every, ~every)
+        np.testing.assert_allclose(fused_scores(problem, calibration), found, atol=1e-4)
     for q, i in itertools.product(range(queries), range(images)):
         expected = 0.0
         for e in range(count):
-            similarity = sum(
+            cosine = sum(
                 float(a) * float(b) for a, b in zip(texts[e][q], pictures[e][i], strict=True)
             )
-            term = calibration.scale[e] * similarity + calibration.offset[e]
+            term = calibration.scale[e] * cosine + calibration.offset[e]
             term += calibration.prior_weight * float(prior[q, e])
             expected += float(gates[i, e]) * term
         expected -= float(hubness[i]) if hubness is not None else 0

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saywhere.area import Area, Box, Circle
-from saywhere.certainty import RESIDUALS, Certainty, Sharpness
+from saywhere.certainty import RESIDUALS, Certainty
 from saywhere.errors import InputError
 from saywhere.geodesy import distances_m, moved
 from saywhere.hypotheses import Places, answers, group_images, points
@@ -24,6 +24,7 @@ from saywhere.posterior import (
     posterior,
     radius_of,
 )
+from saywhere.sharpness import Sharpness
 from saywhere.types import Platform, ScoredImages
 
 S, D, G = Platform.SATELLITE, Platform.DRONE, Platform.GROUND

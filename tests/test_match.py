@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saywhere import calibrate
-from saywhere.certainty import Sharpness
+from saywhere import sharpness
 from saywhere.errors import InputError
 from saywhere.location_metrics import match_in_words
-from saywhere.match import _auroc, fit_matches, match_probabilities, match_report
-from saywhere.reliability import plot_reliability
+from saywhere.match import fit_matches, match_probabilities
+from saywhere.match_report import _auroc, match_report
+from saywhere.reliability import _wilson, plot_reliability
+from saywhere.sharpness import Sharpness
 from saywhere.types import FloatArray, IntArray
 
 _SHARP = Sharpness(temperature=0.5, stray=0.05, none_offset=2.0)
@@ -93,10 +94,30 @@ def test_planted_probabilities_hold_out_of_fold(tmp_path: Path) -> None:
     assert 0.6 < found["none_auroc"] < 1
     assert found["none_probability_without_the_place"] > found["none_probability"]
     assert sum(count for *_, count in found["bins"]) == 8_000
+    assert sum(count for *_, count in found["bins_first"]) == 800
+    assert 0 < found["confident"] <= 1
+    assert found["right_if_confident"] > found["first_right"] - 0.01
+    parts = found["confident"] * found["right_if_confident"]
+    parts += (1 - found["confident"]) * (found["right_if_not"] or 0)
+    assert parts == pytest.approx(found["first_right"])
     json.dumps(found)
     assert "AUROC" in " ".join(match_in_words(found))
     with Image.open(plot_reliability(found, tmp_path / "r.png")) as picture:
-        assert picture.width == picture.height
+        assert picture.width > 600
+
+
+def test_a_report_of_what_was_fitted_elsewhere_fits_nothing() -> None:
+    """Good parameters of other queries hold; bad ones show."""
+    images, texts, target, places = _planted(800, places=100)
+    own = fit_matches(texts @ images.T, target).sharpness(np.arange(400), 0.1)
+    good = match_report((images, texts), target, places, own)
+    bad = match_report((images, texts), target, places, Sharpness(1.0, 0.01, 0.0))
+    assert good is not None
+    assert bad is not None
+    assert good["cross_fitted"] is False
+    name = "expected_calibration_error_first"
+    assert good[name] < 0.08 < bad[name]
+    assert "as search gives it" in match_in_words(good)[0]
 
 
 def test_noise_earns_no_confidence() -> None:
@@ -111,13 +132,13 @@ def test_noise_earns_no_confidence() -> None:
 def test_a_fold_is_judged_without_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
     images, texts, target, places = _planted(100, places=40)
     fitted: list[set[int]] = []
-    plain = calibrate.SharpnessLadder.sharpness
+    plain = sharpness.SharpnessLadder.sharpness
 
-    def spy(self: calibrate.SharpnessLadder, rows: IntArray, share: float) -> Sharpness:
+    def spy(self: sharpness.SharpnessLadder, rows: IntArray, share: float) -> Sharpness:
         fitted.append(set(places[target[rows]].tolist()))
         return plain(self, rows, share)
 
-    monkeypatch.setattr(calibrate.SharpnessLadder, "sharpness", spy)
+    monkeypatch.setattr(sharpness.SharpnessLadder, "sharpness", spy)
     assert match_report((images, texts), target, places)
     every = set(places[target].tolist())
     left_out = [every - fold for fold in fitted]
@@ -136,3 +157,10 @@ def test_auroc_equals_counting_pairs() -> None:
     one, other = draw.integers(0, 9, 40) / 9, draw.integers(0, 7, 30) / 9
     pairs = (one[:, None] > other).mean() + (one[:, None] == other).mean() / 2
     assert _auroc(one, other) == pytest.approx(pairs)
+
+
+def test_intervals_of_shares_are_wilsons() -> None:
+    """Of none and of all of ten, and 40 of 100, to three digits."""
+    low, high = _wilson(np.asarray([0.0, 1.0, 0.4]), np.asarray([10, 10, 100]))
+    np.testing.assert_allclose(low, [0, 0.722, 0.309], atol=1e-3)
+    np.testing.assert_allclose(high, [0.278, 1, 0.498], atol=1e-3)

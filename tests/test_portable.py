@@ -145,6 +145,7 @@ def test_a_summary_counts_every_part(trained: Path) -> None:
     assert values["towers"]["text"]["fingerprint"] == "b" * 32
     assert json.loads(json.dumps(values))["fusion"]["calibrations"]["gated"]["scale"] == [2.5, 3.1]
     text_form = found.to_text()
+    assert "match      no probabilities" in text_form
     for part in ("whole, every hash checked", "satellite: 2 members", "gated", "seed 7", "tiny"):
         assert part in text_form
 

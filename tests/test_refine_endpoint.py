@@ -15,7 +15,7 @@ import pytest
 from fake_endpoint import ANSWERS, FAULTS, MISBEHAVING, FakeEndpoint, dataset, order, serve
 
 from saywhere.bundle import ExpertSet
-from saywhere.commands.locate import _with_refinement
+from saywhere.commands.asking import with_refinement
 from saywhere.config import Config, QueryRefinementConfig, load_config
 from saywhere.embed import clean_texts
 from saywhere.errors import ConfigError, InputError, MissingExtraError
@@ -301,13 +301,13 @@ def test_queries_need_the_extra_only_when_they_are_refined(monkeypatch: pytest.M
 
 def test_the_flags_of_search_switch_refinement_on() -> None:
     with serve() as endpoint:
-        experts = _with_refinement(_experts(load_config()), "fake", endpoint.url, 5.0)
+        experts = with_refinement(_experts(load_config()), "fake", endpoint.url, 5.0)
         assert experts.config.text.query.budget_seconds == 5
         typed = "there is a red brick church and a pond next to it"
         assert clean_texts(experts, [typed]) == ["red brick church and pond next to it"]
     untouched = _experts(load_config())
-    assert _with_refinement(untouched, None, None, None) is untouched
-    assert not _with_refinement(untouched, None, None, 1.0).config.text.query.enabled
+    assert with_refinement(untouched, None, None, None) is untouched
+    assert not with_refinement(untouched, None, None, 1.0).config.text.query.enabled
 
 
 def _experts(config: Config) -> ExpertSet:

@@ -41,8 +41,11 @@ def test_index_and_search_need_no_training(
     done = run(tmp_path, "index", small_world / "imagery", "--threads", 1)
     assert "come with saywhere" in done.stderr
     found = run(tmp_path, "search", "a building with a red roof", "-k", 3, "--json")
-    hits = json.loads(found.stdout)["hits"]
+    told = json.loads(found.stdout)
+    hits = told["hits"]
     assert len(hits) == 3
+    assert 0 < told["none_probability"] < 1
+    assert all(0 < hit["probability"] < 1 for hit in hits)
     assert all(hit["lat"] is not None for hit in hits)
 
 
@@ -65,3 +68,8 @@ def test_they_are_as_good_as_their_card_says(data_root: Path, tower_cache: Path)
     found = evaluate(load_experts(SHIPPED), task, platforms_unknown=True, runtime=Runtime(2))
     # The card says 39.9; other builds of the towers' runtime may turn a few ranks.
     assert found.to_dict()["t2i_r_mean"] == pytest.approx(39.9, abs=1.0)
+    match = found.context["match_as_searched"]
+    assert match["cross_fitted"] is False
+    # docs/robustness.md says 0.009 and 0.036; chance alone gives about 0.05 of the second.
+    assert match["expected_calibration_error"] < 0.02
+    assert match["expected_calibration_error_first"] < 0.08

@@ -104,7 +104,8 @@ def evaluate(
         write_text(out, json.dumps(report, indent=2) + "\n")
         write_text(out.with_suffix(".md"), evaluation_markdown(found))
     if reliability is not None:
-        _draw_reliability(report["context"]["match"], reliability)
+        context = report["context"]
+        _draw_reliability(context["match_as_searched"] or context["match"], reliability)
     if as_json:
         print_json(report)
     else:
@@ -115,10 +116,11 @@ def evaluate(
             f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
             f"with ties against us, {even:.1f} with ties ordered at random"
         )
-        if match := report["context"]["match"]:
-            from saywhere.location_metrics import match_in_words
+        from saywhere.location_metrics import match_in_words
 
-            click.echo("\n".join(match_in_words(match)))
+        for name in ("match", "match_as_searched"):
+            if match := report["context"][name]:
+                click.echo("\n".join(match_in_words(match)))
         if found.official is not None:
             click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
 

@@ -1,4 +1,4 @@
-"""For people who look for something: search for images, locate a place, calibrate both."""
+"""For people who look for something: locate a place, calibrate how sure that is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from saywhere.commands.asking import certainty_of, check_asked, embed_asked, open_asked
 from saywhere.commands.console import (
     PATH,
     json_option,
@@ -30,56 +31,9 @@ from saywhere.errors import InputError
 
 if TYPE_CHECKING:
     from saywhere.area import Circle
-    from saywhere.bundle import ExpertSet
-    from saywhere.certainty import Certainty, Kind
     from saywhere.coordinates import Notation
     from saywhere.hardware import Runtime
-    from saywhere.store import VectorStore
-    from saywhere.types import Embeddings, Location, ScoredImages
-
-
-@click.command()
-@click.argument("words", nargs=-1)
-@click.option("-k", "count", type=click.IntRange(1, 10_000), default=10, show_default=True)
-@click.option("--offset", type=click.IntRange(0), default=0, help="Leave out the first so many.")
-@click.option("--min-score", type=float, help="Leave out hits below this score.")
-@asked_options
-@filter_options
-@output_options
-def search(
-    words: tuple[str, ...],
-    count: int,
-    offset: int,
-    min_score: float | None,
-    asked: Asked,
-    filters: Filters,
-    output: Output,
-) -> None:
-    """Find the images that WORDS describe, or that look like a photo, best first."""
-    from saywhere.export import hit_json, hit_marks
-    from saywhere.report import hits_table
-    from saywhere.search import Page, fused
-    from saywhere.search import search as find
-
-    text = " ".join(words).strip()
-    _check_asked([text] if words else [], asked.photos)
-    page, area, period = Page(offset, min_score), filters.area(), filters.period()
-    store, loaded = _open(asked)
-    queries, kinds = _embed(loaded, [text] if words else [], asked.photos, asked.runtime)
-    [hits] = find(
-        store, fused(queries), count, platform=filters.chosen(), area=area, period=period, page=page
-    )
-    certainty = _certainty(asked.uri, loaded, store)
-    calibrated = certainty is not None and all(kind in certainty.kinds for kind in kinds)
-    if output.form == "json":
-        print_json({
-            "query": text, "images": list(map(str, asked.photos)), "index": asked.uri,
-            "calibrated": calibrated, "hits": [hit_json(hit) for hit in hits],
-        })  # fmt: skip
-    elif output.form == "table":
-        print_table(hits_table(hits, output.notation))
-    else:
-        print_marks(output, hit_marks(hits), [hit.path for hit in hits])
+    from saywhere.types import Location, ScoredImages
 
 
 @click.command()
@@ -116,15 +70,15 @@ def locate(
     from saywhere.locate import locate as find
     from saywhere.report import location_lines, places_table
 
-    _check_asked(descriptions, asked.photos)
+    check_asked(descriptions, asked.photos)
     where = Where(filters.chosen(), filters.area(), _near(near, within), filters.period())
     if len(descriptions) > 1 and not any(" " in text.strip() for text in descriptions):
         say(
             f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
         )
-    store, loaded = _open(asked)
-    queries, kinds = _embed(loaded, descriptions, asked.photos, asked.runtime)
-    certainty = _certainty(asked.uri, loaded, store) or uncalibrated(loaded)
+    store, loaded = open_asked(asked)
+    queries, kinds = embed_asked(loaded, descriptions, asked.photos, asked.runtime)
+    certainty = certainty_of(asked.uri, loaded, store) or uncalibrated(loaded)
     images = store.scores(queries.vectors)
     found = find(images, kinds, certainty, where, count)
     if report is not None:
@@ -180,10 +134,10 @@ def calibrate(
     from saywhere.pairs import read_pairs
 
     known = read_pairs(pairs, within)
-    store, loaded = _open(Asked((), uri, experts, None, None, None, runtime))
+    store, loaded = open_asked(Asked((), uri, experts, None, None, None, runtime))
     words = [pair.query for pair in known if pair.query is not None]
     photos = [pair.image for pair in known if pair.image is not None]
-    asked, _ = _embed(loaded, words, photos, runtime)
+    asked, _ = embed_asked(loaded, words, photos, runtime)
     # Embedded words first: pairs take the same order.
     ordered = [pair for pair in known if pair.query is not None]
     ordered += [pair for pair in known if pair.image is not None]
@@ -209,74 +163,6 @@ def _refuse_own(photos: Sequence[Path], images: ScoredImages) -> None:
             f"{own[0]}: and {len(own) - 1} more photos are in the index and would find themselves; "
             "calibrate with photos that aren't"
         )
-
-
-def _open(asked: Asked) -> tuple[VectorStore, ExpertSet]:
-    from saywhere.bundle import load_experts
-    from saywhere.store import open_store, require_experts
-
-    store = open_store(asked.uri)
-    loaded = load_experts(asked.experts or Path(store.info().experts))
-    require_experts(store.info(), loaded.hash)
-    return store, _with_refinement(loaded, asked.model, asked.endpoint, asked.budget)
-
-
-def _with_refinement(
-    experts: ExpertSet, model: str | None, endpoint: str | None, budget: float | None
-) -> ExpertSet:
-    """The experts with what flags say about query refinement over their own configuration.
-
-    It changes what a query says, not what an image is: the index stays theirs.
-    """
-    from dataclasses import replace
-
-    from saywhere.config import QueryRefinementConfig
-
-    given = {"model": model, "endpoint": endpoint, "budget_seconds": budget}
-    over = {name: value for name, value in given.items() if value is not None}
-    if not over:
-        return experts
-    text = experts.config.text
-    known = text.query.model_dump() | over
-    query = QueryRefinementConfig(**{**known, "enabled": known["enabled"] or model is not None})
-    config = experts.config.model_copy(update={"text": text.model_copy(update={"query": query})})
-    return replace(experts, config=config)
-
-
-def _check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
-    """Refuse an empty question before anything is loaded."""
-    if not all(text.strip() for text in texts):
-        raise InputError("the description is empty; say what you see, in quotes")
-    if not texts and not photos:
-        raise InputError("nothing to look for: say what you see, in quotes, or give --image PHOTO")
-
-
-def _embed(
-    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], runtime: Runtime
-) -> tuple[Embeddings, tuple[Kind, ...]]:
-    """(q, d) queries, words first, and what each is."""
-    import numpy as np
-
-    from saywhere.embed import embed_image_queries, embed_queries
-    from saywhere.types import Embeddings, Query
-
-    parts = []
-    if texts:
-        queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
-        parts.append(embed_queries(experts, queries, runtime=runtime))
-    if photos:
-        parts.append(embed_image_queries(experts, photos, runtime=runtime))
-    ids = tuple(name for part in parts for name in part.ids)
-    vectors = np.concatenate([part.vectors for part in parts])
-    words: list[Kind] = ["words"] * len(texts)
-    seen: list[Kind] = ["image"] * len(photos)
-    return Embeddings(ids, vectors, experts.hash), (*words, *seen)
-
-
-def _certainty(uri: str, experts: ExpertSet, store: VectorStore) -> Certainty | None:
-    from saywhere.certainty import binding, load_certainty
-
-    return load_certainty(uri, binding(experts, store.info()))
 
 
 def _near(near: str | None, within: float | None) -> Circle | None:

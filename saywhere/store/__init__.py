@@ -25,6 +25,7 @@ from saywhere.data.source import is_unicode
 from saywhere.data.sources import remembered_paths
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.period import Period
+from saywhere.products import ScoreTotals
 from saywhere.types import (
     FloatArray,
     Footprint,
@@ -164,6 +165,25 @@ class VectorStore(Protocol):
         Raises:
             InputError: vectors, k or platform out of range, or an index that cannot be read.
             IndexMismatchError: other experts have rebuilt the index since it was opened.
+        """
+
+    def search_and_total(
+        self,
+        vectors: FloatArray,
+        k: int,
+        temperature: float,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
+        period: Period | None = None,
+    ) -> tuple[list[list[Hit]], ScoreTotals | None]:
+        """As ``search``, and what the scores of all images that qualify come to, in one pass.
+
+        Args:
+            temperature: of ``ScoreTotals``, above 0.
+
+        Returns:
+            (hits, totals); None for totals from an engine that doesn't see every score.
         """
 
     def scores(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
+from saywhere.products import ScoreTotals
 from saywhere.store import (
     Platforms,
     Row,
@@ -46,7 +47,14 @@ from saywhere.store.generations import (
     read_manifest,
     storage_error,
 )
-from saywhere.store.scan import Wanted, best_hits, platform_condition, score_all, select
+from saywhere.store.scan import (
+    Wanted,
+    best_hits,
+    best_hits_and_totals,
+    platform_condition,
+    score_all,
+    select,
+)
 from saywhere.types import FloatArray, Hit, ScoredImages
 
 if TYPE_CHECKING:
@@ -143,6 +151,23 @@ class LanceStore:
         wanted = Wanted(platform_condition(platform), area, period)
         vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
         return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
+
+    def search_and_total(
+        self,
+        vectors: FloatArray,
+        k: int,
+        temperature: float,
+        *,
+        platform: Platforms = None,
+        area: Area | None = None,
+        period: Period | None = None,
+    ) -> tuple[list[list[Hit]], ScoreTotals | None]:
+        check_k(k)
+        wanted = Wanted(platform_condition(platform), area, period)
+        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        return self._read(
+            lambda table: best_hits_and_totals(table, vectors, k, wanted, temperature)
+        )[1]
 
     def scores(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
-from saywhere.products import Best, exact_scores
+from saywhere.products import Best, ScoreTally, ScoreTotals, exact_scores
 from saywhere.store import Platforms
 from saywhere.store.columns import DETAILS, TAKEN, VECTOR, details_from, moment
 from saywhere.types import Details, FloatArray, Hit, Platform, ScoredImages
@@ -147,16 +147,39 @@ def score_all(table: Table, queries: FloatArray, wanted: Wanted) -> ScoredImages
 
 
 def best_hits(table: Table, queries: FloatArray, k: int, wanted: Wanted) -> list[list[Hit]]:
-    step = max(1, MAX_SCORES // (_BATCH + k))
     hits: list[list[Hit]] = []
-    for start in range(0, len(queries), step):
-        hits.extend(_pass(table, queries[start : start + step], k, wanted))
+    for part in _parts(queries, k):
+        hits.extend(_pass(table, part, wanted, Best(part, k), k))
     return hits
 
 
-def _pass(table: Table, queries: FloatArray, k: int, wanted: Wanted) -> list[list[Hit]]:
+def best_hits_and_totals(
+    table: Table, queries: FloatArray, k: int, wanted: Wanted, temperature: float
+) -> tuple[list[list[Hit]], ScoreTotals]:
+    hits: list[list[Hit]] = []
+    totals = []
+    for part in _parts(queries, k):
+        tally = ScoreTally(len(part), temperature)
+        hits.extend(_pass(table, part, wanted, Best(part, k, tally), k))
+        totals.append(tally.totals())
+    if not totals:
+        return [], ScoreTally(0, temperature).totals()
+    mean, log_mean_exp = (
+        np.concatenate([getattr(part, name) for part in totals])
+        for name in ("mean", "log_mean_exp")
+    )
+    return hits, ScoreTotals(temperature, totals[0].count, mean, log_mean_exp)
+
+
+def _parts(queries: FloatArray, k: int) -> Iterator[FloatArray]:
+    """As many queries as one pass can take, then the next ones."""
+    step = max(1, MAX_SCORES // (_BATCH + k))
+    for start in range(0, len(queries), step):
+        yield queries[start : start + step]
+
+
+def _pass(table: Table, queries: FloatArray, wanted: Wanted, best: Best, k: int) -> list[list[Hit]]:
     """One pass over one version of the table; of its images only the best so far are kept."""
-    best = Best(queries, k)
     images: dict[int, dict[str, Any]] = {}  # by position in the scan
     seen = 0
     for batch in wanted.batches(table):
