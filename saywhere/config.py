@@ -269,15 +269,6 @@ class Config(Frozen):
     tuning: TuningConfig = TuningConfig()
     fusion: FusionConfig = FusionConfig()
 
-    @model_validator(mode="after")
-    def _one_or_the_other(self) -> Config:
-        if self.adapters.on and self.train.canonical.weight:
-            raise ValueError(
-                "adapters change the features that train.canonical is fitted on; "
-                "set train.canonical.weight=0, or the ranks of both adapters to 0"
-            )
-        return self
-
 
 def load_config(
     preset: str = "small", path: Path | None = None, overrides: Iterable[str] = ()

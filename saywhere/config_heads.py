@@ -27,6 +27,8 @@ class HeadConfig(Frozen):
 class CanonicalConfig(Frozen):
     """A member in closed form beside the trained ones, see ``canonical``.
 
+    With adapters there is none: they change the features under it.
+
     Attributes:
         weight: of its similarity against that of all trained members together; 0: there is none.
         dimension: directions kept.

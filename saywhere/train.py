@@ -84,6 +84,9 @@ def _with_canonical(
     settings = config.train.canonical
     if not settings.weight:
         return list(experts)
+    if config.adapters.on:
+        log("canonical correlations: none, adapters would change the features under them")
+        return list(experts)
     started = time.perf_counter()
     scale = float(np.mean([member.logit_scale for one in experts for member in one.members]))
     member = canonical_member(data, settings, scale)

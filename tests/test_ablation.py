@@ -77,11 +77,17 @@ def test_each_row_left_out_is_everything_but_one(file: Path) -> None:
     ablation = load_ablation(file)
     rows = [step for step in plan.steps(ablation) if step.section == "leave one out"]
     whole = ablation.recipe().model_dump()
-    assert len(rows) == 7
+    assert len(rows) == 10
     for step in rows[1:]:
         assert step.against == plan.EVERYTHING
         changed = ablation.recipe(step.overrides).model_dump()
         assert (changed != whole) != (step.mode == "own")
+
+
+def test_what_the_recipe_lacks_is_not_left_out(file: Path) -> None:
+    rows = _steps(file, 'config.towers.text.words=""')
+    assert "− member in closed form" in rows
+    assert not any("static words" in name for name in rows)
 
 
 def test_the_generalist_of_matched_parameters_has_as_many(file: Path) -> None:
@@ -120,7 +126,7 @@ def test_what_cannot_be_measured_is_refused(file: Path, override: str, words: st
 
 def test_sections_are_a_choice_of_rows(file: Path) -> None:
     rows = _steps(file, "sections=['leave one out', 'controls']")
-    assert len(rows) == 7 + 4
+    assert len(rows) == 10 + 4
     assert all(step.against is None or step.against in rows for step in rows.values())
 
 
@@ -199,24 +205,24 @@ def _run(ablation: AblationConfig, out: Path) -> Any:
 
 def test_the_same_command_goes_on(file: Path, tmp_path: Path, trained: list[str]) -> None:
     first = _run(load_ablation(file), tmp_path / "out").to_dict()
-    assert len(trained) == len(set(trained)) == 14  # rows that differ in fusion share a training
-    assert len(first["rows"]) == 20
+    assert len(trained) == len(set(trained)) == 17  # rows that differ in fusion share a training
+    assert len(first["rows"]) == 23
     lost = sorted((tmp_path / "out/results").iterdir())[:2]
     lost[0].unlink()
     lost[1].write_text("{")  # half written by another program
     again = _run(load_ablation(file), tmp_path / "out").to_dict()
-    assert sorted(trained[14:]) == [path.stem for path in lost]
+    assert sorted(trained[17:]) == [path.stem for path in lost]
     assert again["rows"] == first["rows"]
     _run(load_ablation(file, ["seeds=[0, 1]"]), tmp_path / "out")
-    assert len(trained) == 16 + 14
+    assert len(trained) == 19 + 17
     _run(load_ablation(file, ["config.head.hidden=24"]), tmp_path / "out")
-    assert len(trained) == 30 + 14
+    assert len(trained) == 36 + 17
 
 
 def test_another_subset_is_another_training(file: Path, tmp_path: Path, trained: list[str]) -> None:
     _run(load_ablation(file), tmp_path)
     _run(load_ablation(file, ["subset.satellite=5"]), tmp_path)
-    assert len(set(trained)) == 28
+    assert len(set(trained)) == 34
 
 
 def test_a_failed_training_stops_the_others(
@@ -236,7 +242,7 @@ def test_tables_and_picture(file: Path, tmp_path: Path, trained: list[str]) -> N
     done = CliRunner().invoke(commands, ["ablate", str(file), "--out", str(out)])
     assert done.exit_code == 0, done.stderr
     assert done.stdout.strip() == (out / "ladder.md").read_text().strip()
-    assert done.stdout.count("\n| ") == 20 + 3  # and a head for each section
+    assert done.stdout.count("\n| ") == 23 + 3  # and a head for each section
     report = json.loads((out / "ladder.json").read_text())
     by_name = {row["name"]: row for row in report["rows"]}
     gap = by_name["+ platform experts"]["tasks"]["queries"]

@@ -14,7 +14,7 @@ import pytest
 from saywhere.batches import TrainingSet
 from saywhere.canonical import canonical_member
 from saywhere.config import CanonicalConfig, load_config
-from saywhere.errors import ConfigError, ExpertError
+from saywhere.errors import ExpertError
 from saywhere.expert import Expert, Head, expert_from_arrays
 from saywhere.train import train_layout
 from saywhere.types import FloatArray
@@ -133,10 +133,15 @@ def test_weights_shape_the_average_and_survive_a_file() -> None:
         expert_from_arrays(None, spoilt)
 
 
-def test_adapters_and_a_closed_form_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match=r"train\.canonical\.weight=0"):
-        load_config(overrides=["adapters.text.rank=4"])
-    load_config(preset="small-lora")  # has none
+def test_with_adapters_there_is_none() -> None:
+    config = load_config(overrides=[
+        "threads=1", "head.hidden=8", "head.dimension=8", "train.members=1", "adapters.text.rank=4",
+        "train.layout=generalist", "train.stage1.epochs=1", "train.stage2.epochs=0",
+    ])  # fmt: skip
+    lines: list[str] = []
+    [expert] = train_layout(planted(60, 0), config, lines.append)
+    assert len(expert.members) == 1
+    assert any("adapters" in line for line in lines)
 
 
 def test_numbers_do_not_depend_on_threads() -> None:

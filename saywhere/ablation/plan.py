@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saywhere.ablation.config import AblationConfig, Section
-from saywhere.config import FusionMode
+from saywhere.config import Config, FusionMode
 from saywhere.errors import ConfigError
 
 EVERYTHING = "everything"
@@ -21,6 +21,11 @@ _OFF: dict[str, tuple[str, ...]] = {
     _ORIENTATION: ("text.remove_orientation=[]",),
     _VARIANTS: ("text.rule_variants=0", "text.refined=off"),
     _HARD: ("train.stage2.epochs=0",),
+}
+# What the method stands on here, and the paper does not know; each left out once.
+_BASIS: dict[str, tuple[str, ...]] = {
+    "static words": ('towers.text.words=""',),
+    "member in closed form": ("train.canonical.weight=0",),
 }
 
 
@@ -68,7 +73,19 @@ def _without(ablation: AblationConfig, mode: FusionMode) -> list[Step]:
     rows += [
         Step(f"− {_shown(part, ablation)}", section, EVERYTHING, _OFF[part], mode) for part in _OFF
     ]
-    return [*rows, Step("− fusion (own expert)", section, EVERYTHING, (), "own")]
+    rows += [Step("− fusion (own expert)", section, EVERYTHING, (), "own")]
+    basis = _basis(ablation.recipe())
+    rows += [Step(f"− {part}", section, EVERYTHING, basis[part], mode) for part in basis]
+    if len(basis) > 1:
+        both = tuple(override for overrides in basis.values() for override in overrides)
+        rows += [Step(f"− {' and '.join(basis)}", section, EVERYTHING, both, mode)]
+    return rows
+
+
+def _basis(recipe: Config) -> dict[str, tuple[str, ...]]:
+    """Those parts of ``_BASIS`` that the recipe has."""
+    present = (bool(recipe.towers.text.words), bool(recipe.train.canonical.weight))
+    return {part: _BASIS[part] for part, there in zip(_BASIS, present, strict=True) if there}
 
 
 def _controls(ablation: AblationConfig, mode: FusionMode) -> list[Step]:
