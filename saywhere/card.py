@@ -23,6 +23,7 @@ _TOWER_LICENCES = {
     "eva02_base_patch16_clip_224.merged2b": "MIT",
     "BAAI/bge-m3": "MIT",
 }
+_WORDS_LICENCE = "MIT; made from Llama 2's embeddings, so its community licence may apply, too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ def _towers(experts: ExpertSet) -> str:
     for side, name in (("image", towers.image.name), ("text", towers.text.name)):
         licence = _TOWER_LICENCES.get(name, "as its publisher states")
         rows.append(f"| {name} | {licence} | `{experts.towers[side]}` |")
+    if towers.text.words:
+        rows.append(f"| {towers.text.words} (in the text tower) | {_WORDS_LICENCE} | |")
     return "\n".join(rows)
 
 

@@ -120,7 +120,8 @@ def test_the_card_says_data_terms_numbers_licences_and_hashes(
     assert card.startswith("---\nlicense: apache-2.0\n")
     manifest = json.loads((small_experts / "experts.json").read_text("utf-8"))
     config = (small_experts / "config.toml").read_text("utf-8").strip()
-    for part in (TERMS, "| 41.7 |", "tf_efficientnet_lite0 | Apache-2.0", manifest["hash"], config,
+    for part in (TERMS, "| 41.7 |", "tf_efficientnet_lite0 | Apache-2.0",
+                 "wordllama (in the text tower) | MIT;", manifest["hash"], config,
                  *manifest["files"].values(), *manifest["towers"].values(),
                  *(file["sha256"] for file in manifest["tower_files"].values())):  # fmt: skip
         assert part in card
