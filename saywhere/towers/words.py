@@ -16,6 +16,7 @@ import numpy as np
 from saywhere.config import TextTowerConfig
 from saywhere.errors import TowerError
 from saywhere.files import hash_file
+from saywhere.text.content import is_function_word
 from saywhere.towers.packages import package_folder
 from saywhere.types import FloatArray
 
@@ -47,7 +48,10 @@ def words_of(config: TextTowerConfig, tokenizer: str, rows: int) -> FloatArray |
 
 
 def word_table(tokenizer: Tokenizer, rows: int) -> FloatArray:
-    """One vector a token: (rows, 256) float32; zeros for special tokens and spare rows.
+    """One vector a token: (rows, 256) float32.
+
+    Zeros for special tokens, spare rows, marks and English function words: captions are sentences,
+    queries are telegrams, and "the" would tell them apart where they mean the same.
 
     Args:
         tokenizer: of the sentence tower.
@@ -73,13 +77,14 @@ def word_table(tokenizer: Tokenizer, rows: int) -> FloatArray:
 
 
 def _texts(tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
-    """What each token but the special ones spells, and its row."""
+    """What each token with a content spells, and its row."""
     special = {row for row, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     for token, row in tokenizer.get_vocab(with_added_tokens=True).items():
         text = token
         for mark in _MARKS:
             text = text.removeprefix(mark)
-        if text and row not in special:
+        content = any(letter.isalnum() for letter in text) and not is_function_word(text.lower())
+        if content and row not in special:
             yield text, row
 
 
