@@ -42,7 +42,9 @@ from saywhere.towers import ImageTower, TextTower, text_tower
 from saywhere.towers.lora import activate, attach, collect, find_sites, load, merge, parameters_of
 from saywhere.towers.onnxfile import read_onnx
 from saywhere.towers.pooling import pooled_stages, pooled_tokens
+from saywhere.towers.tokenizer import vocabulary_rows
 from saywhere.towers.weights import load_image_module, load_text_module
+from saywhere.towers.words import words_of
 from saywhere.types import FloatArray, Query, Record
 
 RANK_3 = AdapterConfig(rank=3, alpha=6, dropout=0)
@@ -230,11 +232,13 @@ def test_the_exported_text_tower_runs_adapters_of_any_rank(
     module, _, _ = load_text_module(config.towers.text)
     plain = tower.encode(texts)
     ids, mask = (torch.from_numpy(array) for array in tower.tokenize(texts))
+    words = words_of(config.towers.text, tower.metadata["tokenizer"], vocabulary_rows(module))
+    assert words is not None
     with torch.inference_mode():
-        expected = pooled_tokens(module, config.towers.text)(ids, mask).numpy()
+        expected = pooled_tokens(module, config.towers.text, words)(ids, mask).numpy()
         np.testing.assert_allclose(plain, expected, atol=1e-5)
         merge(module, adapter)
-        expected = pooled_tokens(module, config.towers.text)(ids, mask).numpy()
+        expected = pooled_tokens(module, config.towers.text, words)(ids, mask).numpy()
     found = tower.encode(texts, adapter)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.abs(found - plain).max() > 0.01
