@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.classify import PlatformClassifier, classifier_from_arrays
-from saywhere.config import Config, FusionMode, dump_config, load_config
+from saywhere.config import Config, FusionMode, dump_config, load_resolved
 from saywhere.errors import ConfigError, ExpertError, InputError
 from saywhere.expert import Expert, expert_from_arrays
 from saywhere.files import exchange, hash_bytes, hash_file, temporary_folder
@@ -148,7 +148,7 @@ def load_experts(folder: Path) -> ExpertSet:
     platforms = _parse(folder / PLATFORMS_FILE, contents[PLATFORMS_FILE])
     experts = tuple(_expert(folder, name, contents) for name in manifest.experts)
     try:
-        config = load_config(path=folder / CONFIG_FILE)
+        config = load_resolved(folder / CONFIG_FILE)
     except ConfigError as error:
         raise ExpertError(f"{folder / CONFIG_FILE}: {error}; train anew") from None
     loaded = ExpertSet(

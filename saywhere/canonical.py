@@ -21,16 +21,14 @@ _BLOCK = 4096  # rows held as float64 at a time
 _Wide = NDArray[np.float64]
 
 
-def canonical_member(data: TrainingSet, config: CanonicalConfig, logit_scale: float) -> Member:
+def canonical_member(data: TrainingSet, config: CanonicalConfig) -> Member:
     """Fit one on every pair of a view and a text of the same item.
 
     Equal data give equal numbers, bit by bit, whatever the number of threads.
 
-    Args:
-        logit_scale: what the member says of its similarities' sharpness; it has none of its own.
-
     Returns:
-        linear heads to ``config.dimension`` numbers, or as many as the narrower side has.
+        linear heads to ``config.dimension`` numbers, or as many as the narrower side has; of logit
+        scale and weight 1.
     """
     from threadpoolctl import threadpool_limits
 
@@ -45,7 +43,7 @@ def canonical_member(data: TrainingSet, config: CanonicalConfig, logit_scale: fl
     return Member(
         image=_linear(project_image, mean, std),
         text=_linear(project_text, data.texts.mean(0), np.ones(texts.shape[1], np.float32)),
-        logit_scale=logit_scale,
+        logit_scale=1.0,
     )
 
 

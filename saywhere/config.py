@@ -53,6 +53,7 @@ __all__ = [
     "ViewsConfig",
     "dump_config",
     "load_config",
+    "load_resolved",
 ]
 
 FusionMode = Literal["own", "mean", "weighted", "gated", "known"]
@@ -297,6 +298,19 @@ def load_config(
         merge(values, layer)
     try:
         return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Config)) from None
+
+
+def load_resolved(path: Path) -> Config:
+    """What ``dump_config`` wrote, maybe an earlier version's: of settings that came later, the
+    defaults, whatever a preset of today sets.
+
+    Raises:
+        ConfigError: unreadable, unknown keys, or a value out of range.
+    """
+    try:
+        return Config.model_validate(read_toml(path))
     except ValidationError as error:
         raise ConfigError(explain(error, Config)) from None
 

@@ -25,7 +25,7 @@ from saywhere.canonical import canonical_member
 from saywhere.checkpoints import MemberCheckpoints
 from saywhere.config import Config
 from saywhere.errors import InputError
-from saywhere.expert import Expert
+from saywhere.expert import Expert, Member
 from saywhere.files import hash_arrays, hash_file, hash_text
 from saywhere.heads import MemberModule, create_member
 from saywhere.stages import Run, train_member
@@ -88,16 +88,19 @@ def _with_canonical(
         log("canonical correlations: none, adapters would change the features under them")
         return list(experts)
     started = time.perf_counter()
-    scale = float(np.mean([member.logit_scale for one in experts for member in one.members]))
-    member = canonical_member(data, settings, scale)
+    member = canonical_member(data, settings)
     log(f"canonical correlations: {len(member.image.bias2)} directions, "
         f"{time.perf_counter() - started:.1f} s")  # fmt: skip
     return [
-        replace(
-            one, members=(*one.members, replace(member, weight=settings.weight * len(one.members)))
-        )
+        replace(one, members=(*one.members, _beside(one, member, settings.weight)))
         for one in experts
     ]
+
+
+def _beside(expert: Expert, member: Member, weight: float) -> Member:
+    """The member in closed form, as sharp as the trained ones, of ``weight`` times their weight."""
+    scale = float(np.mean([own.logit_scale for own in expert.members]))
+    return replace(member, logit_scale=scale, weight=weight * len(expert.members))
 
 
 def training_key(

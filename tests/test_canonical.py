@@ -60,7 +60,7 @@ def test_directions_are_those_of_scikit_learn() -> None:
     from sklearn.cross_decomposition import CCA
 
     data = planted(200, 0)
-    member = canonical_member(data, FREE, 10.0)
+    member = canonical_member(data, FREE)
     left, right = pairs(data)
     ours = projected(member.image, left), projected(member.text, right)
     theirs = CCA(SHARED, max_iter=5000, tol=1e-10).fit(left, right).transform(left, right)
@@ -73,8 +73,8 @@ def test_directions_are_those_of_scikit_learn() -> None:
 
 def test_directions_count_by_their_correlation() -> None:
     data = planted(200, 0)
-    plain = canonical_member(data, FREE, 10.0)
-    scaled = canonical_member(data, FREE.model_copy(update={"power": 2.0}), 10.0)
+    plain = canonical_member(data, FREE)
+    scaled = canonical_member(data, FREE.model_copy(update={"power": 2.0}))
     ratio = np.linalg.norm(scaled.text.weight2, axis=1) / np.linalg.norm(plain.text.weight2, axis=1)
     left, right = pairs(data)
     for k in range(SHARED):
@@ -83,7 +83,7 @@ def test_directions_count_by_their_correlation() -> None:
 
 
 def test_what_fits_is_found_among_unseen_items() -> None:
-    member = canonical_member(planted(120, 0), CanonicalConfig(weight=1), 10.0)
+    member = canonical_member(planted(120, 0), CanonicalConfig(weight=1))
     unseen = planted(60, 1)
     expert = Expert(None, (member,))
     images = expert.encode_image(list(unseen.views.reshape(60, VIEWS, -1)))
@@ -93,7 +93,7 @@ def test_what_fits_is_found_among_unseen_items() -> None:
 
 def test_fewer_items_than_features_and_narrow_sides_are_no_trouble() -> None:
     data = planted(5, 0)
-    member = canonical_member(data, CanonicalConfig(weight=1, dimension=500), 10.0)
+    member = canonical_member(data, CanonicalConfig(weight=1, dimension=500))
     assert member.image.weight2.shape == (TEXT, IMAGE)  # the narrower side's width
     assert np.isfinite(Expert(None, (member,)).encode_text(data.texts)).all()
 
@@ -107,7 +107,7 @@ def test_every_expert_gets_it_with_the_weight_asked_for() -> None:
     data = planted(60, 0)
     experts = train_layout(data, config, lambda _line: None)
     assert len(experts) == 4
-    closed = canonical_member(data, config.train.canonical, 1.0)
+    closed = canonical_member(data, config.train.canonical)
     for expert in experts:
         assert [member.weight for member in expert.members] == [1, 1, 1.0]  # half of two
         np.testing.assert_array_equal(expert.members[-1].image.weight2, closed.image.weight2)
@@ -115,8 +115,8 @@ def test_every_expert_gets_it_with_the_weight_asked_for() -> None:
 
 def test_weights_shape_the_average_and_survive_a_file() -> None:
     data = planted(60, 0)
-    one = canonical_member(data, CanonicalConfig(weight=1, dimension=3), 10.0)
-    two = canonical_member(planted(60, 5), CanonicalConfig(weight=1, dimension=5), 10.0)
+    one = canonical_member(data, CanonicalConfig(weight=1, dimension=3))
+    two = canonical_member(planted(60, 5), CanonicalConfig(weight=1, dimension=5))
     both = Expert(None, (one, replace(two, weight=3.0)))
     views = list(data.views.reshape(60, VIEWS, -1))
 
@@ -147,7 +147,7 @@ def test_with_adapters_there_is_none() -> None:
 def test_numbers_do_not_depend_on_threads() -> None:
     script = (
         "import hashlib; from test_canonical import *; "
-        "m = canonical_member(planted(80, 0), CanonicalConfig(weight=1), 10.0); "
+        "m = canonical_member(planted(80, 0), CanonicalConfig(weight=1)); "
         "print(hashlib.sha256(m.image.weight2.tobytes() + m.text.weight2.tobytes()).hexdigest())"
     )
     found = {

@@ -167,9 +167,8 @@ def test_experts_are_shown_packed_and_unpacked(
 ) -> None:
     shown = json.loads(run("expert", "show", small_experts, "--json").stdout)
     trained, frozen = (shown["parameters"][kind]["total"] for kind in ("trained", "frozen"))
-    assert (
-        frozen == 22_565_376 + 3_350_000
-    )  # MiniLM without pooler; EfficientNet without classifier
+    # MiniLM without pooler, a vector for each of its tokens, EfficientNet without classifier.
+    assert frozen == 22_565_376 + 30_522 * 256 + 3_350_000
     assert shown["trainable_share"] == pytest.approx(trained / (trained + frozen))
     share = f"{100 * shown['trainable_share']:.1f} %"
     assert share in run("expert", "show", small_experts).stdout

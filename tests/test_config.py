@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from saywhere import config as config_module
-from saywhere.config import Config, dump_config, load_config
+from saywhere.config import Config, dump_config, load_config, load_resolved
 from saywhere.errors import ConfigError
 from saywhere.types import Platform
 from saywhere.views import FIXED_VIEWS
@@ -44,8 +44,22 @@ def message(*overrides: str, path: Path | None = None) -> str:
 
 
 def test_the_default_is_the_small_preset() -> None:
-    assert load_config() == Config()
-    assert load_config().preset == "small"
+    found = load_config()
+    assert found.preset == "small"
+    text = found.towers.text.model_copy(update={"words": ""})
+    towers = found.towers.model_copy(update={"text": text})
+    train = found.train.model_copy(update={"canonical": Config().train.canonical})
+    assert found.model_copy(update={"towers": towers, "train": train}) == Config()
+    assert (found.towers.text.words, found.train.canonical.weight) == ("wordllama", 1.0)
+
+
+def test_a_written_configuration_stays_what_it_was(tmp_path: Path) -> None:
+    """What a preset sets since then does not change experts that were trained before."""
+    values = tomllib.loads(dump_config(load_config()))
+    del values["train"]["canonical"], values["towers"]["text"]["words"]
+    (tmp_path / "config.toml").write_text(tomli_w.dumps(values), "utf-8")
+    assert load_resolved(tmp_path / "config.toml") == Config()
+    assert load_config(path=tmp_path / "config.toml") == load_config()
 
 
 @pytest.mark.parametrize("table", tables())
@@ -131,7 +145,7 @@ def test_one_value_given_leaves_its_neighbours_at_their_defaults(tmp_path: Path)
             else:
                 yield (*above, key)
 
-    whole = tomllib.loads(dump_config(Config()))
+    whole = tomllib.loads(dump_config(load_config()))
     paths = list(leaves(whole))
     assert ("tuning", "stage2", "epochs") in paths
     for path in paths:
@@ -141,7 +155,7 @@ def test_one_value_given_leaves_its_neighbours_at_their_defaults(tmp_path: Path)
         for key in reversed(path):
             one = {key: one}
         (tmp_path / "one.toml").write_text(tomli_w.dumps(one), "utf-8")
-        assert load_config(path=tmp_path / "one.toml") == Config(), path
+        assert load_config(path=tmp_path / "one.toml") == load_config(), path
 
 
 def test_overrides_parse_toml_values_and_bare_words() -> None:

@@ -107,7 +107,7 @@ def test_generalist_and_both_layouts(dataset: Dataset) -> None:
     four = _train(dataset, "train.layout=both", "train.refit=false")
     assert [e.name for e in four.experts] == ["satellite", "drone", "ground", "generalist"]
     vectors = embed_images(four, dataset.records[:3], runtime=Runtime(1)).embeddings.vectors
-    assert vectors.shape == (3, 4 * 32 + 4 + 1)
+    assert vectors.shape == (3, 4 * (32 + 128) + 4 + 1)
 
 
 def test_known_platforms_make_one_hot_gates(experts: ExpertSet, dataset: Dataset) -> None:

@@ -46,6 +46,7 @@ SMALL = (
     "train.start_from_generalist=false",
     "train.mining.top_k=5",
     "train.mining.in_denominator=false",
+    "train.canonical.weight=0",
 )
 
 

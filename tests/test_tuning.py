@@ -288,4 +288,4 @@ def test_shares_cover_a_batch_and_may_be_empty(
         found.backward()
     assert towers[1] is not None
     assert all(parameter.grad is None for parameter in towers[1].parameters.values())
-    assert source.embed(two, two)[1].shape == (2, 32)
+    assert source.embed(two, two)[1].shape == (2, 32 + 256)
