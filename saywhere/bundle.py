@@ -90,6 +90,11 @@ class ExpertSet:
         fusion = self.config.fusion.model_copy(update={"mode": mode})
         return replace(self, config=self.config.model_copy(update={"fusion": fusion}))
 
+    def with_views(self, count: int) -> ExpertSet:
+        """The same experts, who see the first ``count`` of their test views; another hash, too."""
+        views = self.config.views.model_copy(update={"test": self.config.views.test[:count]})
+        return replace(self, config=self.config.model_copy(update={"views": views}))
+
     @property
     def hash(self) -> str:
         """Identifies the *image vectors*: heads, adapters, gates, views, towers; no calibration."""

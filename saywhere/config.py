@@ -143,12 +143,15 @@ class ViewsConfig(Frozen):
         test: names of the deterministic views averaged at query time, see ``views.FIXED_VIEWS``.
             They are the same for every platform: at query time the platform may be unknown.
         train: random views cached per training image, beyond the fixed ones.
+        degraded: random views of degraded copies cached per training image, beyond those: noise,
+            blur, weather, compression, see ``degradations``.
         satellite_augmentation: any-angle rotation, flips, zoom and colour for satellite images;
             off: satellite images get the mild views of the other platforms.
     """
 
     test: tuple[str, ...] = ("full", "flip", "large", "crop-tl", "crop-tr", "crop-bl", "crop-br")
     train: int = Field(10, ge=0, le=256)
+    degraded: int = Field(0, ge=0, le=256)
     satellite_augmentation: bool = True
 
     @field_validator("test")

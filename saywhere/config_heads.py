@@ -67,6 +67,7 @@ class MoreConfig(Frozen):
 
     Attributes:
         views: random views cached an image, beside its first two fixed ones.
+        degraded: random views of degraded copies, beside those.
         share: the least share of what the expert sees that is of the main dataset.
         members: heads of the expert, as ``train.members``.
         hubness: weight of what is taken off for being near everything (see ``hubness``); 0: none.
@@ -76,6 +77,7 @@ class MoreConfig(Frozen):
     """
 
     views: int = Field(4, ge=0, le=256)
+    degraded: int = Field(0, ge=0, le=256)
     share: float = Field(0.125, ge=0, lt=1)
     members: int = Field(1, ge=1, le=16)
     hubness: float = Field(0.0, ge=0, le=10)

@@ -86,7 +86,11 @@ def expert_config(config: Config) -> Config:
 def view_config(config: Config) -> Config:
     """The settings by which such images are prepared: fewer views, since there are many."""
     views = config.views.model_copy(
-        update={"test": config.views.test[:2], "train": config.more.views}
+        update={
+            "test": config.views.test[:2],
+            "train": config.more.views,
+            "degraded": config.more.degraded,
+        }
     )
     return config.model_copy(update={"views": views})
 

@@ -24,7 +24,7 @@ from saywhere.text.orientation import remove_orientation
 from saywhere.text.variants import operator_variants
 from saywhere.towers import ImageTower, TextTower
 from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Record
-from saywhere.views import FIXED_VIEWS, View, random_views
+from saywhere.views import FIXED_VIEWS, View, degraded_views, random_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ def _random(record: Record, digest: str, config: Config) -> tuple[View, ...]:
     platform = record.platform
     if platform is Platform.SATELLITE and not config.views.satellite_augmentation:
         platform = None
-    return random_views(digest, config.views.train, platform)
+    plain = random_views(digest, config.views.train, platform)
+    return plain + degraded_views(digest, config.views.degraded, platform)
 
 
 def _data_hash(

@@ -2,9 +2,9 @@
 
 Every view squashes the whole image to a square (captions speak of borders, so nothing is cropped
 away silently) and may then flip, rotate by any angle, zoom and change colour. Rotation reads
-beyond the border by reflection, so no corner is black. Views are values: their ``key`` names a
-cached feature, and random ones are drawn from the image's content hash, so the same image has the
-same views in every run.
+beyond the border by reflection, so no corner is black. A view may see a degraded copy of the image
+instead. Views are values: their ``key`` names a cached feature, and random ones are drawn from the
+image's content hash, so the same image has the same views in every run.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saywhere.degradations import KINDS, Degradation, degrade
 from saywhere.types import Platform
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class View:
         angle: counter-clockwise, degrees, about the centre of the seen square.
         flip: mirror what is seen left to right, after rotating.
         brightness, contrast, saturation: factors; 1 leaves as is.
+        degradation: what spoils the image before all this; None: nothing.
     """
 
     scale: float = 1.0
@@ -47,11 +49,12 @@ class View:
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+    degradation: Degradation | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, bool):
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
                 rounded = float(f"{value:.4g}") + 0.0  # + 0.0: no negative zero
                 object.__setattr__(self, field.name, rounded)
 
@@ -66,7 +69,8 @@ class View:
             self.scale, self.zoom, self.x, self.y, self.angle,
             self.brightness, self.contrast, self.saturation,
         )  # fmt: skip
-        return ",".join(f"{value:.4g}" for value in numbers) + (",flip" if self.flip else "")
+        key = ",".join(f"{value:.4g}" for value in numbers) + (",flip" if self.flip else "")
+        return key if self.degradation is None else f"{key},{self.degradation.key}"
 
 
 _CROP = 0.6
@@ -98,6 +102,21 @@ def random_views(content_hash: str, count: int, platform: Platform | None) -> tu
     satellite = platform is Platform.SATELLITE
     draw = random.Random(f"{content_hash}:{'satellite' if satellite else 'upright'}")
     return tuple(_draw_view(draw, satellite=satellite) for _ in range(count))
+
+
+def degraded_views(content_hash: str, count: int, platform: Platform | None) -> tuple[View, ...]:
+    """``random_views`` of degraded copies: no kind twice before every kind was there once.
+
+    Draws of their own: what ``random_views`` gives is the same with and without these.
+    """
+    draw = random.Random(f"{content_hash}:degraded")
+    views: list[View] = []
+    left: list[str] = []
+    for view in random_views(f"{content_hash}:degraded", count, platform):
+        left = left or draw.sample(sorted(KINDS), len(KINDS))
+        degradation = Degradation(left.pop(), draw.random(), draw.getrandbits(32))
+        views.append(replace(view, degradation=degradation))
+    return tuple(views)
 
 
 def _draw_view(draw: random.Random, *, satellite: bool) -> View:
@@ -132,6 +151,8 @@ def render(image: Image, view: View, size: int) -> NDArray[np.uint8]:
     import PIL.Image
 
     edge = pixel_size(view, size)
+    if view.degradation is not None:
+        image = degrade(image, view.degradation, size)
     if view.angle:
         seen = _rotated(image, view, edge)
     else:

@@ -71,14 +71,14 @@ def test_joined_sets_share_no_place_and_no_text() -> None:
 
 
 def test_settings_of_the_expert_and_of_its_views() -> None:
-    settings = load_config(overrides=[*SMALL, "more.members=3", "more.views=2"])
+    settings = load_config(overrides=[*SMALL, "more.members=3", "more.views=2", "views.degraded=7"])
     of_expert = expert_config(settings)
     assert of_expert.train.layout == "generalist"
     assert of_expert.train.members == 3
     assert of_expert.head == settings.more.head
     assert of_expert.train.stage2.epochs == 0
     views = view_config(settings).views
-    assert (views.test, views.train) == (settings.views.test[:2], 2)
+    assert (views.test, views.train, views.degraded) == (settings.views.test[:2], 2, 0)
 
 
 def test_adapters_are_refused_in_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from saywhere.errors import InputError
 from saywhere.evaluate import Task, make_task
 from saywhere.hardware import Runtime
 from saywhere.images import read_image
-from saywhere.robustness import run, texts
+from saywhere.robustness import robustness_markdown, run, texts
 from saywhere.robustness.encode import embed_decoded
 from saywhere.robustness.images import COMMON, corrupt_image
 from saywhere.robustness.run import Plan, run_robustness
@@ -147,6 +148,52 @@ def test_what_is_retained(task: Task, small_experts: Path, tmp_path: Path) -> No
     assert found.mean_retained("image", 5) is None
 
 
+def test_all_severities_can_be_asked_for() -> None:
+    plan = Plan(images=("fog",), words=("typos", "american"), every_severity=("all",))
+    assert len(plan.trials()) == 5 + 5 + 1
+    assert plan.trials()[:3] == [
+        ("image", "fog", 3),
+        ("words", "typos", 3),
+        ("words", "american", 3),
+    ]
+    with pytest.raises(InputError, match=r"fgo: cannot .*; choose from fog, typos, all$"):
+        Plan(images=("fog",), words=("typos",), every_severity=("fgo",))
+
+
+def test_curves_are_averaged_over_the_same_corruptions_at_every_severity() -> None:
+    def trial(name: str, kind: str, severity: int, retained: float) -> run.Trial:
+        nothing = (0.0, 0.0, 0.0)
+        return run.Trial(kind, name, "weather", severity, nothing, nothing, retained, 100)
+
+    trials = [trial("fog", "image", s, 90 - 10 * s) for s in range(1, 6)]
+    trials += [trial("snow", "image", s, 50) for s in range(1, 6)]
+    trials += [trial("occlusion", "image", s, 0) for s in range(1, 6)]
+    trials += [trial("frost", "image", 3, 0)]
+    context = {"queries": 1, "images": 1, "platforms_known": 0, "experts": ["generalist"],
+               "expert_hash": "0" * 64, "fusion": "mean", "views": ["full"]}  # fmt: skip
+    table = robustness_markdown(run.Robustness(50, tuple(trials), context))
+    assert "| fog | 80 | 70 | 60 | 50 | 40 |" in table
+    assert "| **mean of the common ones** | 65 | 60 | 55 | 50 | 45 |" in table
+    assert "| frost | " not in table.split("| group |")[0]
+
+
+def test_fewer_views_are_seen_clean_and_corrupted(
+    small_world: Path, small_experts: Path, tmp_path: Path
+) -> None:
+    experts = load_experts(small_experts)
+    views = experts.config.views.model_copy(update={"test": ("full", "flip", "large")})
+    wide = replace(experts, config=experts.config.model_copy(update={"views": views}))
+    assert wide.with_views(2).config.views.test == ("full", "flip")
+    assert len({wide.hash, wide.with_views(2).hash, wide.with_views(1).hash}) == 3
+    done = CliRunner().invoke(
+        commands,
+        ["robustness", str(small_world / "track4"), "--experts", str(small_experts), "--no-plot",
+         "--out", str(tmp_path), "--words", "british", "--views", "1", "--threads", "1"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / "robustness.json").read_text())["context"]["views"] == ["full"]
+
+
 def test_the_same_command_goes_on(
     task: Task, small_experts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +220,10 @@ def test_the_command_writes_tables_and_curves(
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert done.stdout.strip() == (tmp_path / "robustness.md").read_text().strip()
-    assert done.stdout.count("\n| ") == 1 + 6
+    assert done.stdout.count("\n| ") == 1 + 6 + 3  # and the curve with its head and mean
+    curve = next(line for line in done.stdout.splitlines() if line.startswith("| typos |"))
+    assert len(curve.split("|")) == 2 + 6
+    assert "| fog | 3 |" not in curve
     report = json.loads((tmp_path / "robustness.json").read_text())
     assert report["context"]["platforms_known"] == 0
     assert len(report["trials"]) == 6

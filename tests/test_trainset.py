@@ -66,6 +66,16 @@ def test_prepare_lays_a_dataset_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("features")
+def test_degraded_views_come_after_the_plain_ones(tmp_path: Path) -> None:
+    data, settings = dataset(tmp_path), ["views.test=['full']", "views.train=2"]
+    plain = trainset.prepare(data, load_config(overrides=settings), TOWERS).requests
+    more = load_config(overrides=[*settings, "views.degraded=3"])
+    for before, after in zip(plain, trainset.prepare(data, more, TOWERS).requests, strict=True):
+        assert after.views[:3] == before.views
+        assert [view.degradation is not None for view in after.views] == [False] * 3 + [True] * 3
+
+
+@pytest.mark.usefixtures("features")
 def test_the_data_hash_tells_contents_and_not_order(tmp_path: Path) -> None:
     small = load_config(overrides=["views.train=1"])
     data = dataset(tmp_path)

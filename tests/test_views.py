@@ -13,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from saywhere.degradations import KINDS, Degradation
 from saywhere.types import Platform
-from saywhere.views import FIXED_VIEWS, View, pixel_size, random_views, render
+from saywhere.views import (
+    FIXED_VIEWS,
+    View,
+    degraded_views,
+    pixel_size,
+    random_views,
+    render,
+)
 
 WHITE = PIL.Image.new("RGB", (90, 60), "white")
 
@@ -157,8 +165,9 @@ def test_only_satellite_images_lose_their_up() -> None:
 
 
 def test_every_attribute_is_in_the_key() -> None:
+    other = {"flip": True, "degradation": Degradation("haze", 0.5, 1)}
     for field in fields(View):
-        changes: dict[str, Any] = {field.name: True if field.name == "flip" else 0.5}
+        changes: dict[str, Any] = {field.name: other.get(field.name, 0.5)}
         assert View(**changes).key != View().key
     assert len({view.key for view in FIXED_VIEWS.values()}) == len(FIXED_VIEWS)
 
@@ -183,3 +192,26 @@ def test_what_is_drawn_and_its_key_belong_together() -> None:
         [[[48.4, 231.3, 30.4], [123.8, 119.3, 21.7]], [[185.4, 199.8, 71.9], [132.7, 15.5, 85.3]]],
         atol=1.5,
     )
+
+
+def test_a_degraded_view_shows_the_degraded_image_as_it_shows_a_whole_one() -> None:
+    haze = Degradation("haze", 0.8, 1)
+    plain, veiled = render(quarters(), View(), 64), render(quarters(), View(degradation=haze), 64)
+    assert veiled.astype(int).min() > plain.astype(int).min() + 30
+    turned = render(quarters(), View(angle=90, degradation=haze), 64).astype(int)
+    assert np.abs(turned - np.rot90(veiled.astype(int))).max() <= 6
+    assert View(degradation=haze).key == f"{View().key},haze:0.8:1"
+
+
+def test_degraded_views_are_drawn_from_the_content_and_leave_the_others_alone() -> None:
+    views = degraded_views("a", 30, Platform.SATELLITE)
+    assert degraded_views("a", 30, Platform.SATELLITE) == views
+    assert degraded_views("a", 17, Platform.SATELLITE) == views[:17]
+    assert degraded_views("b", 30, Platform.SATELLITE) != views
+    assert not degraded_views("a", 0, None)
+    kinds = [view.degradation.kind for view in views if view.degradation]
+    assert len(kinds) == 30
+    assert set(kinds[: len(KINDS)]) == set(kinds[len(KINDS) : 2 * len(KINDS)]) == set(KINDS)
+    plain = {replace(view, degradation=None) for view in views}
+    assert plain.isdisjoint(random_views("a", 30, Platform.SATELLITE))
+    assert max(abs(view.angle) for view in degraded_views("a", 30, Platform.DRONE)) <= 8

@@ -84,7 +84,10 @@ _SEVERITY = click.IntRange(1, 5)
 @click.option("--severity", "severities", type=_SEVERITY, multiple=True, help="Default: 3.")
 @click.option("--image", "images", multiple=True, help="A corruption of images. Default: all.")
 @click.option("--words", "words", multiple=True, help="A corruption of queries. Default: all.")
-@click.option("--curve", "curves", multiple=True, help="A corruption tried at all severities.")
+@click.option(
+    "--curve", "curves", multiple=True, help="A corruption tried at all severities, or all."
+)
+@click.option("--views", type=click.IntRange(1), help="Only so many of the test views: faster.")
 @click.option("--out", type=PATH, default=Path("runs/robustness"), show_default=True)
 @click.option("--plot/--no-plot", default=True, show_default=True, help="Draw robustness.png.")
 @json_option
@@ -99,6 +102,7 @@ def robustness(
     images: tuple[str, ...],
     words: tuple[str, ...],
     curves: tuple[str, ...],
+    views: int | None,
     out: Path,
     plot: bool,
     as_json: bool,
@@ -107,8 +111,9 @@ def robustness(
     """Score experts on PATH with corrupted images, then with corrupted queries.
 
     Images suffer noise, blur, weather, compression and occlusion; queries suffer typos, dropped
-    words, synonyms and other spellings. Reports how much of the clean R@10 is retained. Results are
-    kept in --out, so the same command goes on where it was stopped.
+    words, synonyms and other spellings. Reports how much of the clean R@10 is retained; with
+    --views, clean and corrupted images are both seen in that many views. Results are kept in --out,
+    so the same command goes on where it was stopped.
     """
     from saywhere.data import read
     from saywhere.evaluate import make_task
@@ -127,7 +132,10 @@ def robustness(
     task = make_task(read(path), truth)
     if unknown_platforms:
         task = replace(task, records=tuple(replace(r, platform=None) for r in task.records))
-    found = run_robustness(load(experts, fusion), task, plan, out, say, runtime=runtime)
+    asked = load(experts, fusion)
+    if views:
+        asked = asked.with_views(views)
+    found = run_robustness(asked, task, plan, out, say, runtime=runtime)
     report, markdown = found.to_dict(), robustness_markdown(found)
     write_text(out / "robustness.json", json.dumps(report, indent=2) + "\n")
     write_text(out / "robustness.md", markdown)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 RESULTS_FOLDER = "results"
 HEADLINE_SEVERITY = 3
+ALL = "all"  # of ``Plan.every_severity``
 _CUT = 10
 
 
@@ -46,8 +47,12 @@ class Plan:
 
     Attributes:
         severities: of the corruptions of images and of words that have any.
-        every_severity: corruptions that are tried at all five, whatever ``severities`` says.
+        every_severity: corruptions that are tried at all five, whatever ``severities`` says; or
+            ``ALL``.
         images, words: names of corruptions.
+
+    Raises:
+        InputError: a name in ``every_severity`` that is none of the others'.
     """
 
     severities: tuple[int, ...] = (HEADLINE_SEVERITY,)
@@ -55,12 +60,21 @@ class Plan:
     images: tuple[str, ...] = (*COMMON, "occlusion")
     words: tuple[str, ...] = texts.NAMES
 
+    def __post_init__(self) -> None:
+        names = (*self.images, *self.words, ALL)
+        if lost := [name for name in self.every_severity if name not in names]:
+            raise InputError(
+                f"{lost[0]}: cannot be tried at every severity, since it is not tried; choose from "
+                f"{', '.join(names)}"
+            )
+
     def trials(self) -> list[tuple[str, str, int]]:
         """(kind, name, severity), those of severity 3 first: they make the headline."""
         out = []
         for kind, names in (("image", self.images), ("words", self.words)):
             for name in names:
-                wanted = SEVERITIES if name in self.every_severity else self.severities
+                curved = ALL in self.every_severity or name in self.every_severity
+                wanted = SEVERITIES if curved else self.severities
                 if name in texts.WORDINGS:
                     wanted = (HEADLINE_SEVERITY,)  # they have only one
                 out += [(kind, name, severity) for severity in wanted]
@@ -209,6 +223,7 @@ def _context(experts: ExpertSet, task: Task) -> dict[str, Any]:
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
         "fusion": experts.config.fusion.mode,
+        "views": list(experts.config.views.test),
     }
 
 
