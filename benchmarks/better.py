@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rows import base, distill, rerank, residual
+from rows import base, depth, distill, fusing, recipe, rerank, residual
 from rows.common import KINDS, Part, Pool, Row, Setting, load, say, table
 
 from saywhere.ablation.compare import outcome
@@ -31,6 +31,10 @@ PARTS: dict[str, Part] = {
     "residual": residual.rows,
     "distill": distill.rows,
     "rerank": rerank.rows,
+    "depth": depth.rows,
+    "prior": fusing.prior_rows,
+    "hubness": fusing.hubness_rows,
+    "recipe": recipe.rows,
 }
 ROOT = Path(__file__).parents[1]
 

@@ -1,9 +1,10 @@
 """Experts as small residuals on a shared trunk: a generalist, and low-rank updates by platform.
 
 An expert's head is the trunk's with ``up @ down`` added to the weights of a layer (as LoRA, Hu et
-al. 2022). Query q scores image i under the updates of i's platform e, ``<t_e(q), v_e(i)>``, in training
-as when asked: negatives come from all platforms, and each pushes the pair of updates it is judged
-by. As in ``fusion`` that is one inner product of folded vectors, so the product's loss serves.
+al. 2022). Query q scores image i under the updates of the image's platform e,
+``<t_e(q), v_e(i)>``, in training as when asked: negatives come from all platforms, and each pushes
+the pair of updates it is judged by. As in ``fusion`` that is one inner product of folded vectors,
+so the product's loss serves.
 """
 
 from __future__ import annotations

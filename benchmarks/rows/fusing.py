@@ -1,0 +1,84 @@
+"""What changes scores and no heads' training: the prior from words, and hubness."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from rows.base import name_of
+from rows.common import Row, Setting, parameters, say, similarity
+from saywhere.bundle import ExpertSet
+from saywhere.config import PriorMode
+from saywhere.data import read
+from saywhere.embed import fold_image_features, fold_text_features
+from saywhere.fit import train_experts
+from saywhere.fusion import UNKNOWN
+from saywhere.more import corrected
+
+MEMBERS = 3
+WEIGHTS = (0.25, 0.5, 1.0)
+
+
+def hubness_rows(setting: Setting) -> list[Row]:
+    """Three generalists averaged, less what is near every training caption."""
+    return [_hubness_row(setting, weight) for weight in WEIGHTS]
+
+
+def _hubness_row(setting: Setting, weight: float) -> Row:
+    material, row = setting.material, Row(f"hubness, weight {weight:g}", name_of(MEMBERS))
+    more = material.config.more.model_copy(update={"hubness": weight})
+    for seed in setting.seeds:
+        data = material.data.train
+        expert, seconds = setting.pool.ensemble(material.config, data, seed, MEMBERS)
+        row.heads, row.seconds = parameters([expert]), row.seconds + seconds / len(setting.seeds)
+        config = material.config.model_copy(update={"seed": seed, "more": more})
+        expert = corrected(expert, data, config)
+        for kind, question in material.questions.items():
+            row.add(kind, question.ranks(similarity(expert, question)))
+    say(row.name)
+    return row
+
+
+def prior_rows(setting: Setting) -> list[Row]:
+    """Three experts of one member, averaged, and gated without and with the prior from words."""
+    average = Row("three experts, mean", name_of(MEMBERS))
+    plain = Row("three experts, gated, uniform prior", name_of(MEMBERS))
+    words = Row("three experts, gated, prior from words", plain.name)
+    for seed in setting.seeds:
+        started = time.process_time()
+        told = _experts(setting, seed, "words")
+        seconds = time.process_time() - started
+        for row, experts in (
+            (average, told.with_mode("mean")),
+            (plain, _experts(setting, seed, "uniform")),
+            (words, told),
+        ):
+            row.heads = parameters(experts.experts)
+            row.seconds += seconds / len(setting.seeds)
+            for kind, question in setting.material.questions.items():
+                unknown = np.full(len(question.images), UNKNOWN)
+                images = fold_image_features(experts, {"": question.images}, unknown)
+                queries = fold_text_features(experts, {"": question.features})
+                row.add(kind, question.ranks(queries @ images.T))
+    say(f"words tell the platform of {_accuracy(setting, told)}")
+    return [average, plain, words]
+
+
+def _experts(setting: Setting, seed: int, prior: PriorMode) -> ExpertSet:
+    config = setting.material.config
+    train = config.train.model_copy(update={"layout": "experts", "members": 1})
+    fusion = config.fusion.model_copy(update={"mode": "gated", "prior": prior})
+    config = config.model_copy(update={"seed": seed, "train": train, "fusion": fusion})
+    dataset = read(setting.data / "geotext-mini/train.json")
+    return train_experts(dataset, config, setting.material.towers, lambda _line: None)
+
+
+def _accuracy(setting: Setting, experts: ExpertSet) -> str:
+    shares = []
+    for kind, question in setting.material.questions.items():
+        assert experts.word_classifier is not None
+        found = experts.word_classifier.log_probability(question.features).argmax(1)
+        right = np.mean(found == question.platforms[question.target])
+        shares.append(f"{100 * right:.0f} % of {kind}")
+    return ", ".join(shares)
