@@ -142,7 +142,9 @@ def _position(run: Run, stage: _Stage) -> _Position:
     )
 
 
-def _train_stage(run: Run, tensors: CodeTensors, stage: _Stage, position: _Position, log: Log) -> None:
+def _train_stage(
+    run: Run, tensors: CodeTensors, stage: _Stage, position: _Position, log: Log
+) -> None:
     """The epochs of one stage that are still to be done."""
     epochs, started = stage.config.epochs, time.perf_counter()
     if position.epoch == epochs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rows.common import KINDS, Row, Setting, parameters, say, similarity
+from functools import partial
+
+from rows.common import KINDS, Row, Setting, parameters, similarity
 
 COUNTS = (1, 2, 3, 6, 12)
 
@@ -14,10 +16,14 @@ def name_of(count: int) -> str:
 
 def rows(setting: Setting) -> list[Row]:
     """A row for each of ``COUNTS``, compared with three."""
-    return [_row(setting, count) for count in COUNTS]
+    return [
+        row
+        for count in COUNTS
+        for row in setting.kept(name_of(count), partial(_make, setting, count))
+    ]
 
 
-def _row(setting: Setting, count: int) -> Row:
+def _make(setting: Setting, count: int) -> list[Row]:
     material = setting.material
     row = Row(name_of(count), "" if count == 3 else name_of(3))
     for seed in setting.seeds:
@@ -26,5 +32,4 @@ def _row(setting: Setting, count: int) -> Row:
         for kind in KINDS:
             question = material.questions[kind]
             row.add(kind, question.ranks(similarity(expert, question)))
-    say(row.name)
-    return row
+    return [row]

@@ -7,11 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from saywhere import __version__
 from saywhere.ablation.compare import outcome, query_values
 from saywhere.batches import TrainingSet
 from saywhere.classify import fit_classifier
@@ -26,6 +28,7 @@ from saywhere.text.variants import operator_variant
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout
 from saywhere.trainset import PreparedData, prepare
+from saywhere.trials import Artefacts
 from saywhere.types import PLATFORMS, FloatArray, IntArray
 from saywhere.views import FIXED_VIEWS
 
@@ -186,19 +189,46 @@ class Row:
         """The ranks of one more seed."""
         self.answers.setdefault(kind, []).append(found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        answers = {kind: [r.tolist() for r in found] for kind, found in self.answers.items()}
+        return {**asdict(self), "answers": answers}
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a part of the table needs.
 
     Attributes:
-        epochs: factor on the epochs of what the parts train themselves; 1 but in tests.
+        data: folder of the data sets.
     """
 
     material: Material
     pool: Pool
     seeds: tuple[int, ...]
     data: Path
+
+    def kept(self, name: str, make: Callable[[], Sequence[Row]]) -> list[Row]:
+        """Rows by ``name``, made once and then found in the pool's folder.
+
+        Known by recipe, training features and seeds, not by the code that made them: give another
+        ``--out`` after changing it.
+        """
+        config, data = self.material.config, self.material.data
+        shaping = [__version__, config.model_dump_json(), data.data_hash, self.seeds, name]
+        artefacts, key = Artefacts(self.pool.folder), hash_text(json.dumps(shaping))
+        found = artefacts.load(key)
+        if found is None:
+            artefacts.save(key, {"rows": [row.to_dict() for row in make()]})
+            found = artefacts.load(key) or {"rows": []}
+            say(name)
+        return [row_from(values) for values in found["rows"]]
+
+
+def row_from(values: Mapping[str, Any]) -> Row:
+    """The inverse of ``Row.to_dict``."""
+    answers = {kind: [np.asarray(r) for r in found] for kind, found in values["answers"].items()}
+    return Row(**{**values, "answers": answers})
 
 
 Part = Callable[[Setting], list[Row]]

@@ -50,6 +50,10 @@ class Depths:
 
 def rows(setting: Setting) -> list[Row]:
     """Each layer alone, then the last one with the one that training captions choose."""
+    return setting.kept("text depth", lambda: _make(setting))
+
+
+def _make(setting: Setting) -> list[Row]:
     material, torch_threads = setting.material, torch.get_num_threads()
     torch.set_num_threads(1)
     depths = Depths(material)

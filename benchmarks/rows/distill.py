@@ -8,7 +8,9 @@ many dimensions as it has (PCA of the training vectors: what keeps most of their
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from rows.base import name_of
-from rows.common import KINDS, Row, Setting, parameters, say, similarity
+from rows.common import KINDS, Row, Setting, parameters, similarity
 from rows.residual import JUDGES, ResidualModule, Shape, experts_of, judged
 from rows.steps import Loss, both_stages, run_stages
 from saywhere.batches import Batch, TrainingSet
@@ -61,19 +63,23 @@ def rows(setting: Setting) -> list[Row]:
     """One member's and three members' size, by similarity and by vector; then experts."""
     head = setting.material.config.head
     wide = head.model_copy(update={"hidden": 3 * head.hidden, "dimension": 3 * head.dimension})
-    sizes = {
-        "one member's size": (head, 1),
-        "three members": (head, 3),
-        "one, three times as wide": (wide, 1),
-    }
+    teach = cache(partial(_teach, setting))
+    students = [
+        ("one member's size", head, 1, False),
+        ("one member's size", head, 1, True),
+        ("one, three times as wide", wide, 1, False),
+        ("three members", head, 3, False),
+    ]
     made = []
-    for name, (size, members) in sizes.items():
-        for vectors in (False, True):
-            made.append(_student_row(setting, name, (size, members), vectors=vectors))
-    return made + _expert_rows(setting)
+    for student in students:
+        name, how = student[0], "vectors" if student[-1] else "similarities"
+        name = f"{name}, distilled from {TEACHERS}, {how}"
+        made += setting.kept(name, partial(_student_row, setting, teach, name, student[1:]))
+    name = "experts from an ensemble"
+    return made + setting.kept(name, lambda: _expert_rows(setting, teach))
 
 
-def teach(setting: Setting, seed: int) -> Teacher:
+def _teach(setting: Setting, seed: int) -> Teacher:
     """The ensemble of one seed."""
     data = setting.material.data.train
     expert, seconds = setting.pool.ensemble(setting.material.config, data, seed, TEACHERS)
@@ -83,15 +89,17 @@ def teach(setting: Setting, seed: int) -> Teacher:
 
 
 def _student_row(
-    setting: Setting, name: str, size: tuple[HeadConfig, int], *, vectors: bool
-) -> Row:
-    head, members = size
-    how = "vectors" if vectors else "similarities"
+    setting: Setting,
+    teach: Callable[[int], Teacher],
+    name: str,
+    student_of: tuple[HeadConfig, int, bool],
+) -> list[Row]:
+    head, members, vectors = student_of
     against = name_of(3 if head.hidden * members > setting.material.config.head.hidden else 1)
-    row = Row(f"{name}, distilled from {TEACHERS}, {how}", against)
+    row = Row(name, against)
     data = setting.material.data.train
     for seed in setting.seeds:
-        teacher = teach(setting, seed)
+        teacher = teach(seed)
         seconds, frozen = teacher.seconds, []
         for k in range(members):
             number = 100 * seed + 50 + k
@@ -109,8 +117,7 @@ def _student_row(
         row.heads, row.seconds = parameters([expert]), row.seconds + seconds / len(setting.seeds)
         for kind, question in setting.material.questions.items():
             row.add(kind, question.ranks(similarity(expert, question)))
-    say(row.name)
-    return row
+    return [row]
 
 
 def _matching(student: MemberModule, teacher: Teacher, data: TrainingSet) -> Loss:
@@ -152,7 +159,7 @@ def divergence(logits: Tensor, wanted: Tensor) -> Tensor:
     return torch.stack(parts).mean()
 
 
-def _expert_rows(setting: Setting) -> list[Row]:
+def _expert_rows(setting: Setting, teach: Callable[[int], Teacher]) -> list[Row]:
     """Residual experts on a trunk, both trained to match the ensemble."""
     material, data = setting.material, setting.material.data.train
     made = [
@@ -160,7 +167,7 @@ def _expert_rows(setting: Setting) -> list[Row]:
         for _, shown in JUDGES
     ]
     for seed in setting.seeds:
-        teacher, number = teach(setting, seed), 100 * seed + 50
+        teacher, number = teach(seed), 100 * seed + 50
         trunk = create_member(data.views, data.texts, material.config.head, number)
         module = ResidualModule(trunk, RESIDUALS, number)
         seconds = teacher.seconds + run_stages(
@@ -177,7 +184,6 @@ def _expert_rows(setting: Setting) -> list[Row]:
                 question = material.questions[kind]
                 told = None if mode == "own" else material.log_probability(question)
                 row.add(kind, question.ranks(judged(experts, question, mode, told)))
-    say("experts from an ensemble")
     return made
 
 

@@ -42,6 +42,10 @@ def _hubness_row(setting: Setting, weight: float) -> Row:
 
 def prior_rows(setting: Setting) -> list[Row]:
     """Three experts of one member, averaged, and gated without and with the prior from words."""
+    return setting.kept("prior", lambda: _prior_rows(setting))
+
+
+def _prior_rows(setting: Setting) -> list[Row]:
     average = Row("three experts, mean", name_of(MEMBERS))
     plain = Row("three experts, gated, uniform prior", name_of(MEMBERS))
     words = Row("three experts, gated, prior from words", plain.name)

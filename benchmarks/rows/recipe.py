@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rows.base import name_of
-from rows.common import Material, Question, Row, Setting, load, parameters, say, similarity
+from rows.common import Material, Question, Row, Setting, load, parameters, similarity
 from saywhere.batches import TrainingSet, starts_of
 from saywhere.config import Config
 from saywhere.hardware import Runtime
@@ -23,10 +24,14 @@ Change = Callable[[Setting], Material]
 
 def rows(setting: Setting) -> list[Row]:
     """One generalist each, compared with the whole recipe's."""
-    return [_row(setting, name, change) for name, change in CHANGES.items()]
+    return [
+        row
+        for name, change in CHANGES.items()
+        for row in setting.kept(name, partial(_make, setting, name, change))
+    ]
 
 
-def _row(setting: Setting, name: str, change: Change) -> Row:
+def _make(setting: Setting, name: str, change: Change) -> list[Row]:
     material, row = change(setting), Row(name, name_of(1))
     for seed in setting.seeds:
         data = material.data.train
@@ -34,8 +39,7 @@ def _row(setting: Setting, name: str, change: Change) -> Row:
         row.heads, row.seconds = parameters([expert]), row.seconds + seconds / len(setting.seeds)
         for kind, question in material.questions.items():
             row.add(kind, question.ranks(similarity(expert, question)))
-    say(name)
-    return row
+    return [row]
 
 
 def _last_layer(setting: Setting) -> Material:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rows.base import name_of
-from rows.common import KINDS, Question, Row, Setting, say
+from rows.common import KINDS, Question, Row, Setting
 from rows.steps import Loss, both_stages, run_stages
 from saywhere.batches import Batch, TrainingSet
 from saywhere.config import Config, StageConfig
@@ -157,12 +158,16 @@ class ResidualModule(nn.Module):
 
 def rows(setting: Setting) -> list[Row]:
     """Each of ``SHAPES`` with platforms known, told by the classifier, and experts averaged."""
-    return [row for shape in SHAPES for row in shape_rows(setting, shape)]
+    return [
+        row
+        for shape in SHAPES
+        for row in setting.kept(shape.name, partial(shape_rows, setting, shape))
+    ]
 
 
 def shape_rows(setting: Setting, shape: Shape) -> list[Row]:
     """The rows of one shape."""
-    material, config = setting.material, setting.material.config
+    material = setting.material
     made = [Row(f"{shape.name}; {shown}", name_of(MEMBERS)) for _, shown in JUDGES]
     for seed in setting.seeds:
         modules, seconds = _train(setting, shape, seed)
@@ -176,7 +181,6 @@ def shape_rows(setting: Setting, shape: Shape) -> list[Row]:
                 log_probability = None if known else material.log_probability(question)
                 scores = judged(experts, question, mode, log_probability)
                 row.add(kind, question.ranks(scores))
-    say(f"{shape.name}, members of {config.head.dimension}")
     return made
 
 
