@@ -22,7 +22,7 @@ WEIGHTS = (0.25, 0.5, 1.0)
 
 def hubness_rows(setting: Setting) -> list[Row]:
     """Three generalists averaged, less what is near every training caption."""
-    return [_hubness_row(setting, weight) for weight in WEIGHTS]
+    return setting.kept("hubness", lambda: [_hubness_row(setting, weight) for weight in WEIGHTS])
 
 
 def _hubness_row(setting: Setting, weight: float) -> Row:
@@ -36,7 +36,6 @@ def _hubness_row(setting: Setting, weight: float) -> Row:
         expert = corrected(expert, data, config)
         for kind, question in material.questions.items():
             row.add(kind, question.ranks(similarity(expert, question)))
-    say(row.name)
     return row
 
 

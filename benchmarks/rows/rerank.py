@@ -106,6 +106,10 @@ GRIDS: Mapping[str, tuple[Method, Mapping[str, Sequence[Any]]]] = {
 
 def rows(setting: Setting) -> list[Row]:
     """A row for each of ``GRIDS`` at what was best on training places."""
+    return setting.kept("re-ranking", lambda: _make(setting))
+
+
+def _make(setting: Setting) -> list[Row]:
     held = _held_out(setting)
     return [_row(setting, name, _choose(name, held)) for name in GRIDS]
 
