@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rows import base, depth, distill, fusing, recipe, rerank, residual
@@ -51,14 +51,22 @@ def main() -> None:
     )
     material = load(options.data, config, towers)
     setting = Setting(material, Pool(options.out), tuple(range(options.seeds)), options.data)
-    found: list[Row] = []
+    parts: dict[str, list[Row]] = {}
     for name in options.only:
         started, cpu = time.perf_counter(), time.process_time()
-        found += PARTS[name](setting)
+        parts[name] = PARTS[name](setting)
         say(f"{name}: {time.perf_counter() - started:.0f} s, "
             f"{time.process_time() - cpu:.0f} s of processor time")  # fmt: skip
-        say(table(found, material.questions))
-    print(_json(found, setting) if options.json else table(found, material.questions), end="")
+    found = [row for rows in parts.values() for row in rows]
+    print(_json(found, setting) if options.json else _markdown(parts, setting), end="")
+
+
+def _markdown(parts: Mapping[str, Sequence[Row]], setting: Setting) -> str:
+    every = [row for rows in parts.values() for row in rows]
+    return "\n".join(
+        f"### {name.capitalize()}\n\n{table(rows, every, setting.material.questions)}"
+        for name, rows in parts.items()
+    )
 
 
 def _json(rows: Sequence[Row], setting: Setting) -> str:

@@ -261,13 +261,13 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def table(rows: Sequence[Row], questions: Mapping[str, Question]) -> str:
-    """Markdown; a row whose ``against`` is not among the rows has no difference."""
+def table(rows: Sequence[Row], every: Sequence[Row], questions: Mapping[str, Question]) -> str:
+    """Markdown of ``rows``; where ``against`` is not among ``every`` row there is no difference."""
     head = ["row", "against", "heads", "MB", "s"]
     for kind in KINDS:
         head += [kind, "R@1 / 5 / 10", "sd of seeds", "difference"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|--:|--:|--:|" + "---|" * 8]
-    by_name = {row.name: row for row in rows}
+    by_name = {row.name: row for row in every}
     for row in rows:
         other = by_name.get(row.against)
         cells = [row.name, row.against or "–", f"{row.heads / 1e6:.2f} M"]
