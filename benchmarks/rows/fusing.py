@@ -70,7 +70,7 @@ def _prior_rows(setting: Setting) -> list[Row]:
 
 
 def _experts(setting: Setting, seed: int) -> ExpertSet:
-    """Gated by the prior from words; not trained again with the fitting places, as in the ladder."""
+    """Gated by the prior from words; as in the ladder not trained again with every place."""
     config = setting.material.config
     train = config.train.model_copy(update={"layout": "experts", "members": 1, "refit": False})
     fusion = config.fusion.model_copy(update={"mode": "gated", "prior": "words"})
