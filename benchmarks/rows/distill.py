@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from rows.base import name_of, widened
+from rows.base import name_of
 from rows.common import KINDS, Row, Setting, parameters, similarity
 from rows.residual import JUDGES, ResidualModule, Shape, experts_of, judged
 from rows.steps import Loss, both_stages, run_stages
@@ -62,11 +62,12 @@ class Teacher:
 def rows(setting: Setting) -> list[Row]:
     """One member's and three members' size, by similarity and by vector; then experts."""
     head = setting.material.config.head
+    wide = head.model_copy(update={"hidden": 3 * head.hidden, "dimension": 3 * head.dimension})
     teach = cache(partial(_teach, setting))
     students = [
         ("one member's size", head, 1, False),
         ("one member's size", head, 1, True),
-        ("one, three times as wide", widened(head), 1, False),
+        ("one, three times as wide", wide, 1, False),
         ("three members", head, 3, False),
     ]
     made = []
