@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from rows.base import name_of
-from rows.common import KINDS, Material, Question, Row, Setting, parameters, say, similarity
-from saywhere.ablation.compare import query_values
+from rows.common import Material, Question, Row, Setting, parameters, similarity
 from saywhere.expert import Expert
 from saywhere.text.orientation import has_orientation
 from saywhere.towers import TextTower
 from saywhere.towers.weights import load_text_module
 from saywhere.types import BoolArray, FloatArray
 
-LAYERS = (2, 3, 4, 5)
-CHOOSING = 1  # folds by which a layer is chosen: each is another four trainings
+CHOSEN = 3  # by the prototype, on RSICD
+LAYERS = (CHOSEN, 2, 4, 5)
 _MOST_WORDS = 25  # of an operator's query, as in text.variants
 
 
@@ -29,6 +29,7 @@ class Depths:
         self._tower: TextTower = material.towers[1]
         self._module, _, _ = load_text_module(material.config.towers.text)
         self._known: dict[str, FloatArray] = {}
+        torch.set_num_threads(1)
 
     def features(self, texts: Sequence[str], layer: int) -> FloatArray:
         """(n, dimension) float32, unit length."""
@@ -50,37 +51,34 @@ class Depths:
 
 
 def rows(setting: Setting) -> list[Row]:
-    """Each layer alone, then the last one with the one that training captions choose."""
-    return setting.kept("text depth", lambda: _make(setting))
+    """Each layer alone; ``CHOSEN`` also beside the last one, and by rule."""
+    depths = Depths(setting.material)
+    return [
+        row
+        for layer in LAYERS
+        for row in setting.kept(f"text layer {layer}", partial(_make, setting, depths, layer))
+    ]
 
 
-def _make(setting: Setting) -> list[Row]:
-    material, torch_threads = setting.material, torch.get_num_threads()
-    torch.set_num_threads(1)
-    depths = Depths(material)
-    made = {layer: Row(f"text layer {layer} instead of 6", name_of(1)) for layer in LAYERS}
-    chosen = _choose(setting, depths)
-    both = Row(f"layers {chosen} and 6 averaged", name_of(2))
-    rule = Row(f"layer {chosen} for long queries or with positions, else 6", name_of(1))
+def _make(setting: Setting, depths: Depths, layer: int) -> list[Row]:
+    material = setting.material
+    alone = Row(f"text layer {layer} instead of 6", name_of(1))
+    both = Row(f"layers {layer} and 6 averaged", name_of(2))
+    rule = Row(f"layer {layer} for long queries or with positions, else 6", name_of(1))
+    made = [alone, both, rule] if layer == CHOSEN else [alone]
     for seed in setting.seeds:
         last, seconds = setting.pool.ensemble(material.config, material.data.train, seed, 1)
-        for layer, row in made.items():
-            expert, own = _train(setting, depths, layer, seed)
-            row.heads, row.seconds = parameters([expert]), row.seconds + own / len(setting.seeds)
-            for kind, question in material.questions.items():
-                scores = similarity(expert, depths.asked(question, layer))
-                row.add(kind, question.ranks(scores))
-                if layer != chosen:
-                    continue
-                others = similarity(last, question)
-                both.add(kind, question.ranks((scores + others) / 2))
-                rule.add(kind, question.ranks(np.where(_captionlike(question), scores, others)))
-                for joined in (both, rule):
-                    joined.heads = 2 * row.heads
-                    joined.seconds += (own + seconds) / len(setting.seeds) / len(KINDS)
-        say(f"text depth, seed {seed}")
-    torch.set_num_threads(torch_threads)
-    return [*made.values(), both, rule]
+        expert, own = _train(setting, depths, layer, seed)
+        for row in made:
+            row.heads = parameters([expert] if row is alone else [expert, last])
+            row.seconds += (own if row is alone else own + seconds) / len(setting.seeds)
+        for kind, question in material.questions.items():
+            scores = similarity(expert, depths.asked(question, layer))
+            others = similarity(last, question)
+            alone.add(kind, question.ranks(scores))
+            both.add(kind, question.ranks((scores + others) / 2))
+            rule.add(kind, question.ranks(np.where(_captionlike(question), scores, others)))
+    return made
 
 
 def _captionlike(question: Question) -> BoolArray:
@@ -93,19 +91,3 @@ def _train(setting: Setting, depths: Depths, layer: int, seed: int) -> tuple[Exp
     data = setting.material.data
     train = replace(data.train, texts=depths.features(data.texts, layer))
     return setting.pool.ensemble(setting.material.config, train, seed, 1)
-
-
-def _choose(setting: Setting, depths: Depths) -> int:
-    """The layer that answers held-out training captions best."""
-    material, found = setting.material, dict[int, float]()
-    for layer in LAYERS:
-        texts = depths.features(material.data.texts, layer)
-        answers = []
-        for fold, (items, asked) in enumerate(material.folds()[:CHOOSING]):
-            data = replace(material.data.train, texts=texts).take(items)
-            expert, _ = setting.pool.ensemble(material.config, data, 1000 + fold, 1)
-            question = depths.asked(asked["captions"], layer)
-            answers.append(question.ranks(similarity(expert, question)))
-        found[layer] = float(query_values([np.concatenate(answers)]).mean())
-    say(f"text layers on held-out training captions: {found}")
-    return max(found, key=lambda layer: found[layer])

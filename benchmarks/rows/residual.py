@@ -57,6 +57,7 @@ SHAPES = (
     Shape(8, hidden=False, after=True),
     Shape(32, hidden=True, after=True),
     Shape(8, hidden=False, after=False),
+    Shape(32, hidden=True, after=False),
 )
 
 
