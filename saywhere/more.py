@@ -45,12 +45,12 @@ def with_more(
         data = _mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
         log(f"{platform}: an expert from {len(data)} images, those of the main dataset repeated")
         (expert,) = train_layout(data, expert_config(config), log, _named(find, platform))
-        made[platform] = _corrected(Expert(platform, expert.members), data, config)
+        made[platform] = corrected(Expert(platform, expert.members), data, config)
     order = [*PLATFORMS, None]
     return tuple(sorted(made.values(), key=lambda expert: order.index(expert.platform)))
 
 
-def _corrected(expert: Expert, data: TrainingSet, config: Config) -> Expert:
+def corrected(expert: Expert, data: TrainingSet, config: Config) -> Expert:
     """The expert with banks for its hubness, drawn from what it was trained on."""
     if not config.more.hubness:
         return expert

@@ -63,7 +63,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensors:
+class CodeTensors:
     """The training set's codes as tensors, sharing their memory.
 
     Attributes:
@@ -107,7 +107,7 @@ def train_member(run: Run, log: Log) -> None:
         _restore(run, found)
         log(f"resumed: {run.name} at {_label(found.stage)} epoch {found.epoch}")
         stages = stages[[stage.name for stage in stages].index(found.stage) :]
-    tensors = _tensors(run.data)
+    tensors = code_tensors(run.data)
     for stage in stages:
         position = _position(run, stage)
         if found is not None and found.stage == stage.name:
@@ -142,7 +142,9 @@ def _position(run: Run, stage: _Stage) -> _Position:
     )
 
 
-def _train_stage(run: Run, tensors: _Tensors, stage: _Stage, position: _Position, log: Log) -> None:
+def _train_stage(
+    run: Run, tensors: CodeTensors, stage: _Stage, position: _Position, log: Log
+) -> None:
     """The epochs of one stage that are still to be done."""
     epochs, started = stage.config.epochs, time.perf_counter()
     if position.epoch == epochs:
@@ -166,7 +168,7 @@ def _label(stage: str) -> str:
     return stage.removeprefix("train.")
 
 
-def _train_epoch(run: Run, tensors: _Tensors, stage: _Stage, position: _Position) -> None:
+def _train_epoch(run: Run, tensors: CodeTensors, stage: _Stage, position: _Position) -> None:
     mining, epoch = stage.mining, position.epoch
     if mining and (epoch == 0 or (mining.refresh and epoch % mining.refresh == 0)):
         position.hard = _mine(run, mining)
@@ -250,7 +252,7 @@ def _wanted(run: Run, batch: Batch, hard: IntArray | None) -> Wanted:
 
 
 def _pass(
-    run: Run, tensors: _Tensors, wanted: Sequence[Wanted], by: tuple[Optimiser, str]
+    run: Run, tensors: CodeTensors, wanted: Sequence[Wanted], by: tuple[Optimiser, str]
 ) -> float:
     """One pass; the mean loss of its batches.
 
@@ -261,8 +263,8 @@ def _pass(
     losses = []
     for step, features in zip(wanted, run.features.steps(wanted, name), strict=True):
         batch = step.batch
-        negatives = _negatives(tensors, batch, batch.items)
-        others = _negatives(tensors, batch, step.items) if len(step.items) else None
+        negatives = batch_negatives(tensors, batch, batch.items)
+        others = batch_negatives(tensors, batch, step.items) if len(step.items) else None
         own = []
         for part in module.parts:
             images = part.image(features.images)
@@ -285,7 +287,7 @@ def _pass(
     return float(np.mean(losses)) if losses else math.nan
 
 
-def _negatives(tensors: _Tensors, batch: Batch, items: IntArray) -> torch.Tensor:
+def batch_negatives(tensors: CodeTensors, batch: Batch, items: IntArray) -> torch.Tensor:
     """(batch, items) bool: of which texts of the batch these items are negatives."""
     return negative_mask(
         tensors.places[batch.items],
@@ -303,11 +305,12 @@ def _drawn_negatives(hard: IntArray, batch: Batch, generator: np.random.Generato
     return np.setdiff1d(items[items != NONE], batch.items)
 
 
-def _tensors(data: TrainingSet) -> _Tensors:
+def code_tensors(data: TrainingSet) -> CodeTensors:
+    """Codes of ``data``, for ``batch_negatives``."""
     counts = np.diff(data.text_start)
     item_codes = np.full((len(data), counts.max()), -1, np.int64)
     item_codes[np.arange(counts.max()) < counts[:, None]] = data.text_codes
-    return _Tensors(
+    return CodeTensors(
         codes=torch.from_numpy(data.text_codes),
         item_codes=torch.from_numpy(item_codes),
         places=torch.from_numpy(data.places),

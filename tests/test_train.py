@@ -232,7 +232,7 @@ def test_mined_images_in_the_denominator_are_masked_like_the_batch(
     codes[data.text_start[40]] = codes[data.text_start[7]]  # two places, one caption
     data = replace(data, text_codes=codes)
     seen: list[tuple[Batch, IntArray, Tensor]] = []
-    original, original_mask = info_nce, stages._negatives
+    original, original_mask = info_nce, stages.batch_negatives
 
     def spy_mask(tensors: Any, batch: Any, items: IntArray) -> Tensor:
         mask = original_mask(tensors, batch, items)
@@ -249,7 +249,7 @@ def test_mined_images_in_the_denominator_are_masked_like_the_batch(
             torch.testing.assert_close(extra[0].norm(dim=1), torch.ones(len(extra[0])))
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(stages, "_negatives", spy_mask)
+    monkeypatch.setattr(stages, "batch_negatives", spy_mask)
     monkeypatch.setattr(stages, "info_nce", spy_loss)
     small = ("train.stage2.batch_size=8", "train.stage2.epochs=4", "train.stage1.epochs=1")
     train_layout(data, config(*small, "train.mining.in_denominator=true"), silent)
