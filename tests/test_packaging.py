@@ -28,7 +28,7 @@ from saywhere.files import hash_text
 
 ROOT = Path(__file__).parents[1]
 NAME = f"saywhere-{__version__}"
-LARGEST = 13_000_000  # bytes of a published file: the shipped heads; data and towers stay out
+LARGEST = 14_000_000  # bytes of a published file: the shipped heads; data and towers stay out
 WORDS = "a pond beside a building with a red roof"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

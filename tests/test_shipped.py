@@ -32,7 +32,7 @@ def test_they_are_whole_and_the_card_names_them() -> None:
     assert [expert.name for expert in experts.experts] == ["satellite", "generalist"]
     card = (SHIPPED / "README.md").read_text("utf-8")
     assert experts.hash[:12] in card
-    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 21e6
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 23.5e6
 
 
 def test_index_and_search_need_no_training(
@@ -60,16 +60,16 @@ def test_experts_that_were_trained_here_come_first(
 @pytest.mark.real
 @pytest.mark.slow
 def test_they_are_as_good_as_their_card_says(data_root: Path, tower_cache: Path) -> None:
-    assert "19.1" in (SHIPPED / "README.md").read_text("utf-8")
+    assert "19.8" in (SHIPPED / "README.md").read_text("utf-8")
     task = make_task(read(data_root / "rsicd/valid_filename.txt"))
     found = evaluate(load_experts(SHIPPED), task, runtime=Runtime(2))
-    assert found.to_dict()["r_mean"] == pytest.approx(19.1, abs=0.5)
+    assert found.to_dict()["r_mean"] == pytest.approx(19.8, abs=0.5)
     task = make_task(read(data_root / "track4-mini"))
     found = evaluate(load_experts(SHIPPED), task, platforms_unknown=True, runtime=Runtime(2))
-    # The card says 39.9; other builds of the towers' runtime may turn a few ranks.
-    assert found.to_dict()["t2i_r_mean"] == pytest.approx(39.9, abs=1.0)
+    # The card says 47.6; other builds of the towers' runtime may turn a few ranks.
+    assert found.to_dict()["t2i_r_mean"] == pytest.approx(47.6, abs=1.0)
     match = found.context["match_as_searched"]
     assert match["cross_fitted"] is False
-    # docs/robustness.md says 0.009 and 0.036; chance alone gives about 0.05 of the second.
+    # docs/robustness.md says 0.009 and 0.050; chance alone gives about 0.05 of the second.
     assert match["expected_calibration_error"] < 0.02
-    assert match["expected_calibration_error_first"] < 0.08
+    assert match["expected_calibration_error_first"] < 0.09
