@@ -109,7 +109,8 @@ def _without_words(setting: Setting, experts: ExpertSet) -> ExpertSet:
     other = replace(experts, config=experts.config.model_copy(update={"fusion": fusion}))
     data = setting.material.data
     items = fitting_items(data, other.config)
-    return replace(other, calibrations=fit_fusion(other, data, items, setting.material.towers))
+    calibrations, _ = fit_fusion(other, data, items, setting.material.towers)
+    return replace(other, calibrations=calibrations)
 
 
 def _accuracy(setting: Setting, experts: ExpertSet) -> str:
