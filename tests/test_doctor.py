@@ -20,7 +20,7 @@ from saywhere.bundle import save_experts
 from saywhere.cli import commands
 from saywhere.doctor import Check, artefacts, examine, machine, packages
 from saywhere.hardware import Device, Runtime
-from saywhere.index import index_bytes
+from saywhere.keeping import index_bytes
 from saywhere.store import Row, build_store
 from saywhere.types import Platform
 

@@ -20,7 +20,8 @@ from saywhere.data import read
 from saywhere.embed import EmbeddedImages
 from saywhere.errors import ImageError, IndexMismatchError, InputError
 from saywhere.files import hash_file
-from saywhere.index import Embedder, IndexReport, compact_index, update_index, verify_index
+from saywhere.index import Embedder, IndexReport, update_index
+from saywhere.keeping import compact_index, verify_index
 from saywhere.store import SCHEMA_VERSION, Row, open_store, open_writer
 from saywhere.store.columns import arrow_rows
 from saywhere.store.generations import MANIFEST

@@ -237,7 +237,7 @@ def index_verify(uri: str, experts: Path | None, content: bool, as_json: bool) -
     """Check that an index is whole and still describes its files; exit code 2 if broken."""
     from dataclasses import asdict
 
-    from saywhere.index import verify_index
+    from saywhere.keeping import verify_index
 
     found = verify_index(uri, experts=experts, content=content)
     if as_json:
@@ -265,7 +265,7 @@ def index_compact(uri: str, as_json: bool) -> None:
     """Free the disk space an index no longer needs; searches go on meanwhile."""
     from dataclasses import asdict
 
-    from saywhere.index import compact_index
+    from saywhere.keeping import compact_index
 
     done = compact_index(uri)
     if as_json:

@@ -11,7 +11,7 @@ from saywhere.config import AdapterConfig, Config
 from saywhere.data.sources import remembered_paths
 from saywhere.doctor.check import Check, Status, failed
 from saywhere.errors import SaywhereError
-from saywhere.index import index_bytes, verify_index
+from saywhere.keeping import index_bytes, verify_index
 from saywhere.manifest import TOWERS_FOLDER
 from saywhere.store import StoreInfo, index_folder
 from saywhere.summary import summarise
