@@ -40,17 +40,19 @@ def main() -> None:
 
 
 def saywhere(*arguments: object, quiet: bool = False) -> str:
-    """Run one saywhere command as a user would; its output is shown and, if quiet, returned."""
+    """Run one saywhere command as a user would; its output is shown or, if quiet, returned."""
     words = [str(argument) for argument in arguments]
     if not quiet:
         shown = " ".join(f'"{word}"' if " " in word else word for word in words)
         print(f"\n$ saywhere {shown}", flush=True)
     command = [str(Path(sys.executable).with_name("saywhere")), *words]
     environment = os.environ | {"COLUMNS": os.environ.get("COLUMNS", "140")}
+    pipe = subprocess.PIPE if quiet else None
     done = subprocess.run(
-        command, check=False, text=True, env=environment, stdout=subprocess.PIPE if quiet else None
+        command, check=False, text=True, env=environment, stdout=pipe, stderr=pipe
     )
     if done.returncode:
+        print(done.stderr or "", end="", file=sys.stderr)
         sys.exit(done.returncode)
     return done.stdout or ""
 
