@@ -76,6 +76,16 @@ class Certainty:
         odds = math.log(self.none_share / (1 - self.none_share))
         return odds + self.worth(len(kinds)) * sum(fitted)
 
+    def levels_of(self, descriptions: int) -> tuple[float, float]:
+        """Nominal mass of the regions of so many descriptions of one place.
+
+        ``levels`` are fitted on one each. Several may repeat one mistake, so their regions are
+        never made narrower than stated for what one alone was seen to hold.
+        """
+        if descriptions == 1:
+            return self.levels
+        return max(self.levels[0], LEVELS[0]), max(self.levels[1], LEVELS[1])
+
     def worth(self, descriptions: int) -> float:
         """What each of so many descriptions of one place counts, in (0, 1]."""
         return 1 / (1 + (descriptions - 1) * self.correlation)

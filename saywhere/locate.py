@@ -144,7 +144,7 @@ def _location(
     first = float(probability[best[0]]) if len(best) else 0.0
     radii = (
         [radius_of(*mass_by_distance(probability, spread, int(best[0])), level)
-         for level in certainty.levels]
+         for level in certainty.levels_of(len(kinds))]
         if len(best) else [None, None]
     )  # fmt: skip
     return Location(

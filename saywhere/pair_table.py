@@ -195,7 +195,7 @@ class PairTable:
             float(share[first]),
             float(max(share[truth], _TINY)),
             mass_within(distance, within, error),
-            radius_of(distance, within, certainty.levels[1]),
+            radius_of(distance, within, certainty.levels_of(len(rows))[1]),
             0.0 if none is None else float(np.exp(none - np.logaddexp(none, every))),
             0.0 if none is None else float(np.exp(none - np.logaddexp(none, without))),
         )

@@ -93,7 +93,8 @@ def _pooled(
     spots = [spot + 10_000 * world for world, (_, spot) in enumerate(found)]  # none is another's
     places = np.concatenate(spots)
     judged = joined([part for part, _ in found], np.arange(len(places)))
-    inside = judged.mass <= certainty.levels[0], judged.mass <= certainty.levels[1]
+    half, most = certainty.levels_of(2 if together else 1)  # together: three each
+    inside = judged.mass <= half, judged.mass <= most
     return location_scores(judged, inside, places)
 
 

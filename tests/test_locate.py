@@ -281,3 +281,19 @@ def test_filters_and_priors_change_what_is_possible() -> None:
         locate(images, ("words",), certainty, Where(frozenset({G})))
     with pytest.raises(InputError, match="nothing to locate"):
         locate(replace(images, scores=images.scores[:0]), (), certainty)
+
+
+def test_regions_of_several_descriptions_are_no_narrower_than_stated() -> None:
+    """Correlation 1: the same words twice are the same evidence, so only the mass can differ."""
+    images = images_at([(300.0 * n, 0) for n in range(15)], [[1.0, *[0.0] * 14]] * 2)
+    once = replace(images, scores=images.scores[:1])
+    kinds = {"words": Sharpness(0.5, 0.01, 1.0)}
+    for levels, wider in (((0.4, 0.8), True), ((0.6, 0.97), False)):
+        fitted = Certainty(kinds, levels=levels, correlation=1.0)
+        stated = Certainty(kinds, levels=(0.5, 0.95), correlation=1.0)
+        alone, both = locate(once, ("words",), fitted), locate(images, ("words",) * 2, fitted)
+        assert alone.radius_95_m is not None
+        assert both.radius_95_m is not None
+        assert (both.radius_95_m > alone.radius_95_m) == wider
+        if wider:
+            assert both.radius_95_m == locate(once, ("words",), stated).radius_95_m
