@@ -34,7 +34,8 @@ def canonical_member(data: TrainingSet, config: CanonicalConfig) -> Member:
 
     with threadpool_limits(1):
         images, mean, std = _standardised(data.views)
-        texts = data.texts - data.texts.mean(0)
+        text_mean = data.texts.mean(0)
+        texts = data.texts - text_mean
         pair_view, pair_text = _item_means(images, data.view_start), _item_sums(texts, data)
         cross = pair_view.T @ pair_text / len(texts)
         project_image, project_text = _directions(
@@ -42,7 +43,7 @@ def canonical_member(data: TrainingSet, config: CanonicalConfig) -> Member:
         )
     return Member(
         image=_linear(project_image, mean, std),
-        text=_linear(project_text, data.texts.mean(0), np.ones(texts.shape[1], np.float32)),
+        text=_linear(project_text, text_mean, np.ones(texts.shape[1], np.float32)),
         logit_scale=1.0,
     )
 

@@ -13,11 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("part", ["embed", "search", "mine", "start", "memory"])
-def test_a_part_runs_and_fills_its_rows(part: str, tmp_path: Path, tower_cache: Path) -> None:
-    command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", part]
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """A benchmark of this tree, which must end well."""
     done = subprocess.run(
-        [*command, "--threads", "1", "--out", str(tmp_path)],
+        command,
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -25,6 +24,13 @@ def test_a_part_runs_and_fills_its_rows(part: str, tmp_path: Path, tower_cache: 
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("part", ["embed", "search", "mine", "start", "memory"])
+def test_a_part_runs_and_fills_its_rows(part: str, tmp_path: Path, tower_cache: Path) -> None:
+    command = [sys.executable, "benchmarks/speed.py", "--toy", "--only", part]
+    done = run([*command, "--threads", "1", "--out", str(tmp_path)])
     assert f"== {part}" in done.stderr
     assert done.stdout == (tmp_path / "speed.md").read_text()
     found = json.loads((tmp_path / "speed.json").read_text())
@@ -45,15 +51,7 @@ def test_an_unknown_part_is_refused() -> None:
 @pytest.mark.slow
 def test_the_raster_benchmark_runs(tmp_path: Path, tower_cache: Path) -> None:
     command = [sys.executable, "benchmarks/raster.py", "--toy", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--scratch", str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run([*command, "--scratch", str(tmp_path)])
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][2:]
     assert [row.split(" | ")[0] for row in rows] == [
         "| tiles read", "| tiles read", "| tiles read", "| saywhere index", "| re-index, unchanged",
@@ -91,15 +89,7 @@ def test_the_rows_for_better_experts_run(
     command += [part for setting in settings for part in ("--set", setting)]
     runs = []
     for format_ in ([], ["--json"]):
-        done = subprocess.run(
-            [*command, *format_, "--seeds", "1", "--out", str(tmp_path / "pool")],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        done = run([*command, *format_, "--seeds", "1", "--out", str(tmp_path / "pool")])
         runs.append(done.stdout)
     rows = json.loads(runs[1])["rows"]
     names = [row["name"] for row in rows]

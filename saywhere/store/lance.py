@@ -138,6 +138,13 @@ class LanceStore:
         except STORAGE_ERRORS as error:
             raise storage_error(self._folder, "read", error) from error
 
+    def _asked(
+        self, vectors: FloatArray, platform: Platforms, area: Area | None, period: Period | None
+    ) -> tuple[FloatArray, Wanted]:
+        """The queries, checked against the index as it is now, and what is asked of the images."""
+        wanted = Wanted(platform_condition(platform), area, period)
+        return check_vectors(vectors, self._follow()[0].dimension, "queries"), wanted
+
     def search(
         self,
         vectors: FloatArray,
@@ -148,8 +155,7 @@ class LanceStore:
         period: Period | None = None,
     ) -> list[list[Hit]]:
         check_k(k)
-        wanted = Wanted(platform_condition(platform), area, period)
-        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        vectors, wanted = self._asked(vectors, platform, area, period)
         return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
 
     def search_and_total(
@@ -163,8 +169,7 @@ class LanceStore:
         period: Period | None = None,
     ) -> tuple[list[list[Hit]], ScoreTotals | None]:
         check_k(k)
-        wanted = Wanted(platform_condition(platform), area, period)
-        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        vectors, wanted = self._asked(vectors, platform, area, period)
         return self._read(
             lambda table: best_hits_and_totals(table, vectors, k, wanted, temperature)
         )[1]
@@ -177,8 +182,7 @@ class LanceStore:
         area: Area | None = None,
         period: Period | None = None,
     ) -> ScoredImages:
-        wanted = Wanted(platform_condition(platform), area, period)
-        vectors = check_vectors(vectors, self._follow()[0].dimension, "queries")
+        vectors, wanted = self._asked(vectors, platform, area, period)
         return self._read(lambda table: score_all(table, vectors, wanted))[1]
 
     def compact(self) -> None:
