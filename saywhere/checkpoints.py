@@ -110,6 +110,7 @@ class Training:
     """Checkpoints of one training.
 
     Attributes:
+        folder: where they are; what else the training can do without lies there, too.
         log: for remarks.
         every: seconds between checkpoints of a member; 0: after every epoch.
         resumed: members that went on from a checkpoint.
@@ -118,11 +119,11 @@ class Training:
     def __init__(self, folder: Path, log: Log, every: float = EVERY_S) -> None:
         self.log, self.every = log, every
         self.resumed = 0
-        self._folder = folder
+        self.folder = folder
 
     def member(self, part: str, name: str) -> MemberCheckpoints:
         """Of the member ``name``, such as ``drone/1``, in one part of the training."""
-        return MemberCheckpoints(self._folder / part / f"{name.replace('/', '-')}{_SUFFIX}", self)
+        return MemberCheckpoints(self.folder / part / f"{name.replace('/', '-')}{_SUFFIX}", self)
 
 
 class WorkFolder:

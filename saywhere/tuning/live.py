@@ -91,7 +91,7 @@ def live_text(
         module.config.use_cache = False  # type: ignore[union-attr]  # it would, with a remark
         module.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     rows = _TextRows(tower, texts)
-    return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
+    return LiveTower(calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
 
 
 def live_images(
@@ -112,7 +112,7 @@ def live_images(
     if config.tuning.checkpointing:
         _checkpoint_blocks(module)
     rows = _ImageRows(tower, views, config.towers.image.size)
-    return LiveTower(_calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
+    return LiveTower(calmed(wrapper).to(device), parameters, settings, rows, tower.dimension)
 
 
 def _checkpoint_blocks(module: nn.Module) -> None:
@@ -135,7 +135,7 @@ class _TextRows:
     def chunks(self, rows: IntArray, most: int) -> list[IntArray]:
         """Texts of like length share a chunk: padding costs as much as words."""
         lengths = [len(self._texts[row]) for row in rows]
-        return _cut(np.argsort(lengths, kind="stable"), most)
+        return cut(np.argsort(lengths, kind="stable"), most)
 
     def prefetch(self, rows: IntArray) -> None:
         """Nothing: tokens are cheap."""
@@ -159,7 +159,7 @@ class _ImageRows:
         """Views of one edge share a chunk."""
         edges = np.asarray([self._edge(int(row)) for row in rows])
         return [
-            part for edge in np.unique(edges) for part in _cut(np.flatnonzero(edges == edge), most)
+            part for edge in np.unique(edges) for part in cut(np.flatnonzero(edges == edge), most)
         ]
 
     def prefetch(self, rows: IntArray) -> None:
@@ -189,11 +189,11 @@ class _ImageRows:
         return render(image, seen, self._size)
 
 
-def _cut(order: IntArray, most: int) -> list[IntArray]:
+def cut(order: IntArray, most: int) -> list[IntArray]:
     return [order[start : start + most] for start in range(0, len(order), most)]
 
 
-def _calmed(module: nn.Module) -> nn.Module:
+def calmed(module: nn.Module) -> nn.Module:
     """In training mode for the adapters' dropout and for checkpointing, else as in inference.
 
     The tower's own dropout would make its features others than the cached ones the heads know, and

@@ -1,0 +1,105 @@
+"""The last blocks of the image tower, tuned on captioned images.
+
+Over the frozen blocks the others learn with a pair of heads as in ``tune``; the heads are thrown
+away, the blocks kept. What they learned of one dataset's captions serves others, too: experts are
+then trained over the tuned tower as over any frozen one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from saywhere.batches import TrainingSet
+from saywhere.checkpoints import WorkFolder
+from saywhere.config import Config
+from saywhere.features import Progress
+from saywhere.heads import Ensemble, create_member
+from saywhere.stages import Run, train_member
+from saywhere.towers import image_tower, text_tower
+from saywhere.towers.tuned import save_changes
+from saywhere.towers.weights import load_image_module
+from saywhere.train import member_seed, training_key
+from saywhere.trainset import prepare
+from saywhere.tuning.blocks import SIDES, cached_maps, frozen_part, live_blocks
+from saywhere.tuning.processes import this_process
+from saywhere.tuning.source import LiveFeatures
+from saywhere.types import Dataset, Log
+
+_NAME = "blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What came of it.
+
+    Attributes:
+        numbers: how many weights were written.
+        training: key of the training, whose checkpoints can go.
+    """
+
+    numbers: int
+    training: str
+
+
+def tune_blocks(
+    dataset: Dataset,
+    config: Config,
+    first: int,
+    out: Path,
+    work: WorkFolder,
+    say: tuple[Log, Progress | None],
+) -> Tuned:
+    """Tune the image tower's blocks from ``first`` on and write what changed to ``out``.
+
+    Views are those of ``config.views``, all at the default size; the stages ``tuning.stage1`` and
+    ``stage2``, with ``tuning.head_rate`` for the heads.
+
+    Args:
+        config: without ``towers.image.tuned``: tuning starts from the tower as published.
+        say: lines of progress, and images done.
+
+    Raises:
+        ConfigError: blocks that the tower does not have, or training diverged.
+        InputError, ImageError: as ``prepare``.
+    """
+    log, progress = say
+    towers = image_tower(config.towers.image), text_tower(config.towers.text)
+    module, report = load_image_module(config.towers.image)
+    part = frozen_part(module, config.towers.image, first)
+    data = prepare(dataset, config, towers, progress)
+    prints = [*(str(tower.metadata["fingerprint"]) for tower in towers), f"from {first}"]
+    key = training_key(data.train, data.place_ids, config, prints)
+    training = work.training(key)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # of each of the threads that fill the cache
+    how = config.towers.image.size, config.threads, progress
+    maps = cached_maps(part, towers[0], data.requests, training.folder / "maps.npy", how)
+    live, model = live_blocks(module, config.towers.image, first, maps)
+    seed = member_seed(config.seed, _NAME)
+    items = _mirrored(data.train)
+    member = create_member(data.train.views, data.train.texts, config.head, seed)
+    run = Run(
+        name=_NAME,
+        module=Ensemble([member], {f"image.{n}": p for n, p in live.parameters.items()}),
+        data=items,
+        config=config,
+        generator=np.random.default_rng([seed, 1]),
+        continued=False,
+        checkpoints=training.member("tower", _NAME),
+        source=LiveFeatures(items, (live, None), config.tuning, this_process(config.tuning), seed),
+    )
+    torch.set_num_threads(config.threads)
+    try:
+        train_member(run, log)
+    finally:
+        torch.set_num_threads(before)
+    return Tuned(save_changes(model, module, report.weight_hash, out), key)
+
+
+def _mirrored(data: TrainingSet) -> TrainingSet:
+    """Every view twice, for the map as it is and for the mirrored one."""
+    return replace(data, views=np.repeat(data.views, SIDES, 0), view_start=data.view_start * SIDES)
