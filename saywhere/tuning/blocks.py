@@ -7,7 +7,7 @@ half precision; an epoch then costs the tuned blocks alone. Each map is there as
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from saywhere.batches import starts_of
 from saywhere.config import AdapterConfig, ImageTowerConfig
 from saywhere.errors import ConfigError, InputError
 from saywhere.features import ImageRequest, Progress
@@ -25,6 +26,7 @@ from saywhere.files import atomic_path
 from saywhere.images import decode_image, read_content
 from saywhere.towers import ImageTower
 from saywhere.towers.pooling import pooled_stages
+from saywhere.towers.tracing import Trace, batch_axis, trace
 from saywhere.tuning.live import LiveTower, calmed, cut
 from saywhere.types import IntArray
 from saywhere.views import render
@@ -75,18 +77,16 @@ def cached_maps(
         (views, c, h, w) float16, mapped from disk.
     """
     size, threads, progress = how
-    views = [len(request.views) for request in requests]
-    starts = np.cumsum([0, *views])
+    starts = starts_of(len(request.views) for request in requests)
     if not path.is_file():
-        with torch.inference_mode():
-            shape = part(torch.zeros(1, 3, size, size)).shape[1:]
+        run = _compiled(part, size)
+        shape = run(np.zeros((1, 3, size, size), np.float32)).shape[1:]
         with atomic_path(path) as temporary:
             maps = np.lib.format.open_memmap(temporary, "w+", np.float16, (int(starts[-1]), *shape))
 
             def one(index: int) -> None:
-                pixels = torch.from_numpy(_pixels(tower, requests[index], size))
-                with torch.inference_mode():  # of this thread
-                    maps[starts[index] : starts[index + 1]] = part(pixels).numpy()
+                pixels = _pixels(tower, requests[index], size)
+                maps[starts[index] : starts[index + 1]] = run(pixels)
 
             with ThreadPoolExecutor(threads) as pool:
                 for done, _ in enumerate(pool.map(one, range(len(requests))), 1):
@@ -142,6 +142,25 @@ class _MapRows:
         mirrored = torch.from_numpy(rows % SIDES == 1)[:, None, None, None]
         turned = torch.where(mirrored, maps.flip(3), maps)
         return (turned.contiguous(memory_format=torch.channels_last),)
+
+
+def _compiled(part: nn.Module, size: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """``part`` by ONNX Runtime on one thread, twice as fast as torch; for many threads at once."""
+    import onnxruntime
+
+    example = {"input": torch.rand(2, 3, size, size)}
+    model = trace(Trace("frozen blocks", part, example, {"input": {0: batch_axis()}}, None))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        maps: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pixels})[0]
+        return maps
+
+    return run
 
 
 def _mapped(maps: NDArray[Any]) -> Tensor:
