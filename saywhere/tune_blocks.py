@@ -7,13 +7,12 @@ then trained over the tuned tower as over any frozen one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from saywhere.batches import TrainingSet
 from saywhere.checkpoints import WorkFolder
 from saywhere.config import Config
 from saywhere.features import Progress
@@ -24,7 +23,7 @@ from saywhere.towers.tuned import save_changes
 from saywhere.towers.weights import load_image_module
 from saywhere.train import member_seed, training_key
 from saywhere.trainset import prepare
-from saywhere.tuning.blocks import SIDES, cached_maps, frozen_part, live_blocks
+from saywhere.tuning.blocks import cached_maps, frozen_part, live_blocks
 from saywhere.tuning.processes import this_process
 from saywhere.tuning.source import LiveFeatures
 from saywhere.types import Dataset, Log
@@ -80,17 +79,18 @@ def tune_blocks(
     maps = cached_maps(part, towers[0], data.requests, training.folder / "maps.npy", how)
     live, model = live_blocks(module, config.towers.image, first, maps)
     seed = member_seed(config.seed, _NAME)
-    items = _mirrored(data.train)
     member = create_member(data.train.views, data.train.texts, config.head, seed)
     run = Run(
         name=_NAME,
         module=Ensemble([member], {f"image.{n}": p for n, p in live.parameters.items()}),
-        data=items,
+        data=data.train,
         config=config,
         generator=np.random.default_rng([seed, 1]),
         continued=False,
         checkpoints=training.member("tower", _NAME),
-        source=LiveFeatures(items, (live, None), config.tuning, this_process(config.tuning), seed),
+        source=LiveFeatures(
+            data.train, (live, None), config.tuning, this_process(config.tuning), seed
+        ),
     )
     torch.set_num_threads(config.threads)
     try:
@@ -98,8 +98,3 @@ def tune_blocks(
     finally:
         torch.set_num_threads(before)
     return Tuned(save_changes(model, module, report.weight_hash, out), key)
-
-
-def _mirrored(data: TrainingSet) -> TrainingSet:
-    """Every view twice, for the map as it is and for the mirrored one."""
-    return replace(data, views=np.repeat(data.views, SIDES, 0), view_start=data.view_start * SIDES)

@@ -1,7 +1,8 @@
 """The last blocks of an image tower in training, over what the frozen ones before them gave.
 
 Of every view the maps between the frozen and the tuned blocks are computed once and kept on disk in
-half precision; an epoch then costs the tuned blocks alone. Each map is there as it is and mirrored.
+half precision; an epoch then costs the tuned blocks alone. Mirroring a map is no augmentation: its
+channels tell left edges from right ones, so mirrored views have maps of their own.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ from saywhere.tuning.live import LiveTower, calmed, cut
 from saywhere.types import IntArray
 from saywhere.views import render
 
-_STEM = ("conv_stem", "bn1")
-SIDES = 2  # as it is, and mirrored
+_STEM, _LAST = ("conv_stem", "bn1"), ("conv_head", "bn2")
 
 
-def frozen_part(module: nn.Module, config: ImageTowerConfig, first: int) -> nn.Module:
-    """The tower up to block ``first``: (n, 3, h, w) normalised pixels to (n, c, h', w') maps.
+def frozen_part(module: nn.Module, config: ImageTowerConfig, first: int) -> nn.Sequential:
+    """The tower before block ``first``: (n, 3, h, w) normalised pixels to (n, c, h', w') maps.
+
+    It ends with the first stage that is pooled, where that comes earlier.
 
     Raises:
-        ConfigError: no EfficientNet of timm's, no such block, or stages pooled before it.
+        ConfigError: no EfficientNet of timm's, no such block, or a stage that is no block.
     """
     blocks = getattr(module, "blocks", None)
     names = [*_STEM, "conv_head"]
@@ -48,15 +50,14 @@ def frozen_part(module: nn.Module, config: ImageTowerConfig, first: int) -> nn.M
             f"towers.image.name: blocks of {config.name!r} cannot be tuned, only those of timm's "
             "EfficientNets; choose one, or adapters (adapters.image.rank)"
         )
-    late = {f"blocks.{number}" for number in range(first - 1, len(blocks))}
-    if not 0 < first < len(blocks) or not late.issuperset(config.stages):
-        early = [name for name in config.stages if name not in late]
+    known = [f"blocks.{number}" for number in range(len(blocks))]
+    if not 0 < first < len(blocks) or not set(known).issuperset(config.stages):
         raise ConfigError(
-            f"first tuned block {first}: {config.name} has blocks 0 to {len(blocks) - 1}, and "
-            f"{early[0] if early else 'the first'} comes before; choose another block, or "
-            "other towers.image.stages"
+            f"first tuned block {first}: {config.name} has blocks 0 to {len(blocks) - 1}, of which "
+            "the first stays frozen, and towers.image.stages may name blocks only; choose another"
         )
-    return nn.Sequential(*(getattr(module, name) for name in _STEM), *blocks[:first]).eval()
+    end = min([first, *(known.index(name) + 1 for name in config.stages)])
+    return nn.Sequential(*(getattr(module, name) for name in _STEM), *blocks[:end]).eval()
 
 
 def cached_maps(
@@ -103,28 +104,26 @@ def cached_maps(
 def live_blocks(
     module: nn.Module, config: ImageTowerConfig, first: int, maps: NDArray[Any]
 ) -> tuple[LiveTower, nn.Module]:
-    """A tower that goes on from ``maps`` and learns, and the model in it.
-
-    Row 2 i is view i, row 2 i + 1 the same mirrored.
-    """
+    """A tower that goes on from ``maps``, learning from block ``first`` on, and the model in it."""
+    done = len(frozen_part(module, config, first))
     model: Any = copy.deepcopy(module)
     for name in _STEM:
         setattr(model, name, nn.Identity())
-    for number in range(first):
+    for number in range(done - len(_STEM)):
         model.blocks[number] = nn.Identity()
+    for name, parameter in model.named_parameters():
+        top, _, rest = name.partition(".")
+        late = top == "blocks" and int(rest.partition(".")[0]) >= first
+        parameter.requires_grad_(late or top in _LAST)
     wrapper = calmed(pooled_stages(model, config)).to(memory_format=torch.channels_last)
-    parameters = {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if not name.startswith("classifier")
-    }
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     with torch.inference_mode():
         dimension = wrapper(_mapped(maps[:1])).shape[1]
-    return LiveTower(wrapper, parameters, AdapterConfig(), _MapRows(maps), dimension), model
+    return LiveTower(wrapper, learning, AdapterConfig(), _MapRows(maps), dimension), model
 
 
 class _MapRows:
-    """Maps by row; see ``live_blocks``."""
+    """Maps of views, by row."""
 
     def __init__(self, maps: NDArray[Any]) -> None:
         self._maps = maps
@@ -138,10 +137,7 @@ class _MapRows:
 
     def load(self, rows: IntArray) -> tuple[Tensor, ...]:
         """(rows, c, h, w) float32."""
-        maps = _mapped(self._maps[rows // SIDES])
-        mirrored = torch.from_numpy(rows % SIDES == 1)[:, None, None, None]
-        turned = torch.where(mirrored, maps.flip(3), maps)
-        return (turned.contiguous(memory_format=torch.channels_last),)
+        return (_mapped(self._maps[rows]).contiguous(memory_format=torch.channels_last),)
 
 
 def _compiled(part: nn.Module, size: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
