@@ -50,7 +50,6 @@ from saywhere.store.generations import (
 from saywhere.store.scan import (
     Wanted,
     best_hits,
-    best_hits_and_totals,
     platform_condition,
     score_all,
     select,
@@ -156,7 +155,7 @@ class LanceStore:
     ) -> list[list[Hit]]:
         check_k(k)
         vectors, wanted = self._asked(vectors, platform, area, period)
-        return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
+        return self._read(lambda table: best_hits(table, vectors, k, wanted))[1][0]
 
     def search_and_total(
         self,
@@ -170,9 +169,7 @@ class LanceStore:
     ) -> tuple[list[list[Hit]], ScoreTotals | None]:
         check_k(k)
         vectors, wanted = self._asked(vectors, platform, area, period)
-        return self._read(
-            lambda table: best_hits_and_totals(table, vectors, k, wanted, temperature)
-        )[1]
+        return self._read(lambda table: best_hits(table, vectors, k, wanted, temperature))[1]
 
     def scores(
         self,
