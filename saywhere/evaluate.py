@@ -203,7 +203,7 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
-    from saywhere.match_report import match_report
+    from saywhere.match_report import match_report, score_pairs
     from saywhere.task_location import task_location  # SciPy: `search` imports this module
 
     if platforms_unknown:
@@ -211,7 +211,7 @@ def evaluate(
     images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings.vectors
     texts = embed_queries(experts, task.queries, runtime=runtime).vectors
     fitted = experts.sharpness.get(experts.config.fusion.mode)
-    places = codes(task.places)
+    pairs = score_pairs((images, texts), task.target, codes(task.places))
     known = sum(record.platform is not None for record in records)
     context = {
         "images": len(images),
@@ -222,8 +222,8 @@ def evaluate(
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
         "location": task_location(task.records, task.places, task.target, (images, texts)),
-        "match": match_report((images, texts), task.target, places),
-        "match_as_searched": fitted and match_report((images, texts), task.target, places, fitted),
+        "match": match_report(pairs),
+        "match_as_searched": fitted and match_report(pairs, fitted),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)
