@@ -25,11 +25,11 @@ from sklearn.preprocessing import StandardScaler
 from saywhere.bundle import ExpertSet, load_experts
 from saywhere.data import read
 from saywhere.embed import embed_images, embed_queries
-from saywhere.evaluate import Task, make_task
 from saywhere.manifest import SHIPPED
 from saywhere.match import match_probabilities
 from saywhere.products import exact_scores
 from saywhere.sharpness import FOLDS, Sharpness, place_folds
+from saywhere.task import Task, make_task
 from saywhere.types import FloatArray, Query
 
 Floats = NDArray[np.float64]

@@ -83,8 +83,8 @@ def evaluate(
         _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
         return
     from saywhere.evaluate import evaluate as run
-    from saywhere.evaluate import make_task
     from saywhere.report import evaluation_markdown, evaluation_table
+    from saywhere.task import make_task
 
     loaded = load(experts, fusion)
     task = make_task(_evaluated(path, benchmark, data, split), truth)
