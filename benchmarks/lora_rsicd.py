@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from small import _log
 
 from saywhere.bootstrap import interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
 from saywhere.data import read
 from saywhere.embed import embed_images, embed_queries
+from saywhere.expert_set import ExpertSet
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.hardware import Runtime

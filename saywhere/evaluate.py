@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.bootstrap import interval
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
 from saywhere.metrics import Retrieval, chance_recall, summarise

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.bootstrap import Difference, Interval, interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries
+from saywhere.expert_set import ExpertSet
 from saywhere.hardware import Runtime
 from saywhere.task import Task
 from saywhere.types import IntArray

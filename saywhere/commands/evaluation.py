@@ -24,8 +24,8 @@ from saywhere.commands.console import (
 from saywhere.errors import InputError
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
+    from saywhere.expert_set import ExpertSet
     from saywhere.hardware import Runtime
     from saywhere.types import Dataset
 

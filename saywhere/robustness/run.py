@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 import saywhere
 from saywhere.bootstrap import interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries, platform_codes
 from saywhere.errors import InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.features import content_hashes
 from saywhere.files import hash_text
 from saywhere.hardware import Runtime
