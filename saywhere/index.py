@@ -25,13 +25,9 @@ from saywhere.errors import (
 from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
-from saywhere.store import (
-    SCHEMA_VERSION,
-    Row,
-    StoreInfo,
-    open_writer,
-)
+from saywhere.store import SCHEMA_VERSION, StoreInfo, open_writer
 from saywhere.store.changes import Changes, find_changes, known_files
+from saywhere.store.row import Row
 from saywhere.store.writer import IndexWriter
 from saywhere.types import Record, Tiling
 

@@ -27,8 +27,9 @@ from saywhere.hardware import Runtime
 from saywhere.location_metrics import joined, location_scores
 from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
+from saywhere.scored_images import ScoredImages
 from saywhere.task_location import scored_records
-from saywhere.types import Query, ScoredImages
+from saywhere.types import Query
 from saywhere.world import World, WorldConfig, render_world
 
 TOLERANCE_M = 60.0  # half of what lies between two places

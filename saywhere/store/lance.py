@@ -23,14 +23,8 @@ from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
 from saywhere.products import ScoreTotals
-from saywhere.store import (
-    Platforms,
-    Row,
-    StoreInfo,
-    check_k,
-    check_vectors,
-    require_experts,
-)
+from saywhere.scored_images import ScoredImages
+from saywhere.store import Platforms, StoreInfo, check_k, check_vectors, require_experts
 from saywhere.store.columns import (
     VECTOR,
     arrow_rows,
@@ -47,6 +41,7 @@ from saywhere.store.generations import (
     read_manifest,
     storage_error,
 )
+from saywhere.store.row import Row
 from saywhere.store.scan import (
     Wanted,
     best_hits,
@@ -54,7 +49,7 @@ from saywhere.store.scan import (
     score_all,
     select,
 )
-from saywhere.types import FloatArray, Hit, ScoredImages
+from saywhere.types import FloatArray, Hit
 
 if TYPE_CHECKING:
     import lancedb

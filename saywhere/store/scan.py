@@ -18,9 +18,10 @@ from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
 from saywhere.products import Best, ScoreTally, ScoreTotals, exact_scores
+from saywhere.scored_images import Details, ScoredImages
 from saywhere.store import Platforms
 from saywhere.store.columns import DETAILS, TAKEN, VECTOR, details_from, moment
-from saywhere.types import Details, FloatArray, Hit, Platform, ScoredImages
+from saywhere.types import FloatArray, Hit, Platform
 
 if TYPE_CHECKING:
     import pyarrow as pa
