@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from small import real_tasks
 
 from saywhere.bootstrap import interval, paired_difference
-from saywhere.bundle import ExpertSet, load_experts
+from saywhere.bundle import load_experts
 from saywhere.embed import clean_texts, embed_images, fold_text_features
-from saywhere.evaluate import Task
+from saywhere.expert_set import ExpertSet
 from saywhere.features import text_features
 from saywhere.files import write_text
+from saywhere.task import Task
 from saywhere.towers import TextTower, text_tower
 from saywhere.vector_metrics import ranks_of_labels
 

@@ -22,9 +22,9 @@ import numpy as np
 from small import KINDS, Ranks, _log, compare, real_tasks
 
 from saywhere.ablation.compare import ask, query_values
-from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
 from saywhere.data import read
+from saywhere.expert_set import ExpertSet
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.hardware import Runtime

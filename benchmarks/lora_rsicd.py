@@ -30,14 +30,14 @@ from numpy.typing import NDArray
 from small import _log
 
 from saywhere.bootstrap import interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.config import Config, load_config
 from saywhere.data import read
 from saywhere.embed import embed_images, embed_queries
-from saywhere.evaluate import Task, make_task
+from saywhere.expert_set import ExpertSet
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.hardware import Runtime
+from saywhere.task import Task, make_task
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower
 from saywhere.types import Dataset
 from saywhere.vector_metrics import ranks_of_labels

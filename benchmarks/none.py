@@ -22,14 +22,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from saywhere.bundle import ExpertSet, load_experts
+from saywhere.bundle import load_experts
 from saywhere.data import read
 from saywhere.embed import embed_images, embed_queries
-from saywhere.evaluate import Task, make_task
+from saywhere.expert_set import ExpertSet
 from saywhere.manifest import SHIPPED
 from saywhere.match import match_probabilities
 from saywhere.products import exact_scores
 from saywhere.sharpness import FOLDS, Sharpness, place_folds
+from saywhere.task import Task, make_task
 from saywhere.types import FloatArray, Query
 
 Floats = NDArray[np.float64]

@@ -26,11 +26,11 @@ from small import KINDS, Ranks, compare, real_tasks
 from saywhere.ablation.compare import ask
 from saywhere.config import Config, load_config
 from saywhere.data import read
-from saywhere.evaluate import Task
 from saywhere.files import write_text
 from saywhere.fit import train_experts
 from saywhere.refine.lines import RefinedLine, read_lines
 from saywhere.refine.training import with_lines
+from saywhere.task import Task
 from saywhere.text.guards import Verdict
 from saywhere.text.variants import operator_variant
 from saywhere.towers import image_tower, text_tower

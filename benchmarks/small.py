@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.ablation.compare import ask, outcome
-from saywhere.bundle import ExpertSet
 from saywhere.config import load_config
 from saywhere.data import read
-from saywhere.evaluate import Task, make_task
+from saywhere.expert_set import ExpertSet
 from saywhere.files import write_text
 from saywhere.fit import MODES, train_experts
+from saywhere.task import Task, make_task
 from saywhere.towers import image_tower, text_tower
 from saywhere.trials import asked_places
 

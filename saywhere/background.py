@@ -13,7 +13,8 @@ import numpy as np
 from saywhere.errors import InputError
 from saywhere.geodesy import distances_m
 from saywhere.rasters import open_geotiff
-from saywhere.types import Platform, ScoredImages
+from saywhere.scored_images import ScoredImages
+from saywhere.types import Platform
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -27,6 +27,7 @@ from saywhere.errors import InputError
 from saywhere.hypotheses import Floats
 from saywhere.location_metrics import Judged, joined, location_scores, scores_in_words
 from saywhere.pair_table import Pairing, PairTable
+from saywhere.scored_images import ScoredImages
 from saywhere.sharpness import (
     FOLDS,
     Sharpness,
@@ -34,7 +35,7 @@ from saywhere.sharpness import (
     place_folds,
     temperature_steps,
 )
-from saywhere.types import BoolArray, IntArray, ScoredImages
+from saywhere.types import BoolArray, IntArray
 
 _BELIEF = 3  # pairs that the assumed position errors are worth
 _LEAST_M = 3.0  # nobody's position is known better

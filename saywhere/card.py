@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saywhere.bundle import ExpertSet
 from saywhere.config import dump_config
 from saywhere.errors import InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.manifest import Manifest
 
 # Of the towers' published weights, as their publishers state them.

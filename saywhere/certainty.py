@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from saywhere.bundle import ExpertSet
 from saywhere.errors import InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.files import hash_text, write_text
 from saywhere.fusion import neutral
 from saywhere.sharpness import NONE_SHARE, Sharpness

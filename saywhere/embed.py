@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from saywhere.adapters import Adapter
-from saywhere.bundle import ExpertSet
 from saywhere.errors import ImageError, printable
+from saywhere.expert_set import ExpertSet
 from saywhere.expert_towers import ExpertTowers
 from saywhere.features import (
     ContentHashes,

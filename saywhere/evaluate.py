@@ -9,46 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.bootstrap import interval
-from saywhere.bundle import ExpertSet
-from saywhere.data.track4 import read_truth
 from saywhere.embed import embed_images, embed_queries
-from saywhere.errors import InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
 from saywhere.metrics import Retrieval, chance_recall, summarise
 from saywhere.protocol import official, official_gap
+from saywhere.task import Task
 from saywhere.trainset import codes
-from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform, Query, Record
+from saywhere.types import PLATFORMS, FloatArray, IntArray, Platform, Record
 from saywhere.vector_metrics import expected_hits_of_labels, ranks_and_ap_of_labels
 
 Direction = Literal["t2i", "i2t"]
 _CUTS = (1, 5, 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Queries with their right answers, before anything is embedded.
-
-    Attributes:
-        records: the gallery.
-        queries: the texts.
-        target: (q,) int64, row of the image each text describes.
-        places: (n,) place of each image.
-        platforms: (n,) platform of each image, for the breakdown only.
-    """
-
-    records: tuple[Record, ...]
-    queries: tuple[Query, ...]
-    target: IntArray
-    places: tuple[str, ...]
-    platforms: tuple[Platform, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,59 +110,6 @@ class Evaluation:
         return next(row for row in self.rows if row.direction == direction)
 
 
-def make_task(dataset: Dataset, truth: Path | None = None) -> Task:
-    """Pair texts and images.
-
-    Args:
-        dataset: captioned images, or a Track 4 folder.
-        truth: Track 4 answers; default ``ground_truth.json`` in the folder. Read for scoring only.
-
-    Raises:
-        InputError: no captions and no truth.
-    """
-    if dataset.kind == "track4":
-        return _track4_task(dataset, truth)
-    if not dataset.captions:
-        raise InputError(
-            f"{dataset.source}: has no captions to evaluate with; "
-            "name a GeoText JSON file, or a Track 4 folder with its ground_truth.json"
-        )
-    row = {record.image_id: index for index, record in enumerate(dataset.records)}
-    unnamed = [r.image_id for r in dataset.records if r.place_id is None or r.platform is None]
-    if unnamed:
-        raise InputError(f"{dataset.source}: {unnamed[0]} has no place or platform to score by")
-    return Task(
-        records=dataset.records,
-        queries=tuple(Query(f"q{i + 1}", c.text) for i, c in enumerate(dataset.captions)),
-        target=np.asarray([row[caption.image_id] for caption in dataset.captions], np.int64),
-        places=tuple(str(record.place_id) for record in dataset.records),
-        platforms=tuple(record.platform for record in dataset.records if record.platform),
-    )
-
-
-def _track4_task(dataset: Dataset, truth: Path | None) -> Task:
-    path = truth or dataset.source / "ground_truth.json"
-    answers = read_truth(path)
-    row = {record.image_id: index for index, record in enumerate(dataset.records)}
-    unknown = [
-        query.query_id
-        for query in dataset.queries
-        if answers.query_image.get(query.query_id) not in row
-    ] + [image for image in row if image not in answers.image_place]
-    if unknown:
-        raise InputError(
-            f"{path}: knows no answer for {unknown[0]} and {len(unknown) - 1} more; "
-            "name the truth that belongs to these queries and images"
-        )
-    return Task(
-        records=dataset.records,
-        queries=dataset.queries,
-        target=np.asarray([row[answers.query_image[q.query_id]] for q in dataset.queries], "i8"),
-        places=tuple(answers.image_place[image] for image in row),
-        platforms=tuple(answers.image_platform[image] for image in row),
-    )
-
-
 def evaluate(
     experts: ExpertSet,
     task: Task,
@@ -203,7 +129,7 @@ def evaluate(
         ImageError, ExpertError: see ``embed``.
     """
     records: Sequence[Record] = task.records
-    from saywhere.match_report import match_report
+    from saywhere.match_report import match_report, score_pairs
     from saywhere.task_location import task_location  # SciPy: `search` imports this module
 
     if platforms_unknown:
@@ -211,7 +137,7 @@ def evaluate(
     images = embed_images(experts, records, runtime=runtime, progress=progress).embeddings.vectors
     texts = embed_queries(experts, task.queries, runtime=runtime).vectors
     fitted = experts.sharpness.get(experts.config.fusion.mode)
-    places = codes(task.places)
+    pairs = score_pairs((images, texts), task.target, codes(task.places))
     known = sum(record.platform is not None for record in records)
     context = {
         "images": len(images),
@@ -222,8 +148,8 @@ def evaluate(
         "experts": [expert.name for expert in experts.experts],
         "expert_hash": experts.hash,
         "location": task_location(task.records, task.places, task.target, (images, texts)),
-        "match": match_report((images, texts), task.target, places),
-        "match_as_searched": fitted and match_report((images, texts), task.target, places, fitted),
+        "match": match_report(pairs),
+        "match_as_searched": fitted and match_report(pairs, fitted),
     }
     found = _official(task, images, texts) if protocol == "official" else None
     return Evaluation(tuple(score(task, images, texts)), context, found)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from saywhere.adapters import Adapter
-from saywhere.bundle import ExpertSet
 from saywhere.config import AdapterConfig, ImageTowerConfig, TextTowerConfig
 from saywhere.errors import ExpertError
+from saywhere.expert_set import ExpertSet
 from saywhere.hardware import Runtime
 from saywhere.manifest import TOWERS_FOLDER
 from saywhere.towers import ImageTower, TextTower, image_tower, text_tower

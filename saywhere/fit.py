@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from saywhere.batches import TrainingSet
-from saywhere.bundle import ExpertSet
 from saywhere.checkpoints import Training, WorkFolder
 from saywhere.classify import fit_classifier
 from saywhere.config import Config, FusionMode
 from saywhere.embed import query_prior
 from saywhere.errors import InputError
 from saywhere.expert import Expert
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress, image_features, text_features
 from saywhere.fusion import (
     UNKNOWN,

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from saywhere.bundle import ExpertSet
 from saywhere.classify import PlatformClassifier, classifier_from_arrays
 from saywhere.errors import ExpertError
 from saywhere.expert import expert_from_arrays
+from saywhere.expert_set import ExpertSet
 from saywhere.types import FloatArray
 
 

@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.geodesy import chord, positions, unit_vectors
-from saywhere.types import PLATFORMS, FloatArray, IntArray, Platform, ScoredImages
+from saywhere.scored_images import ScoredImages
+from saywhere.types import PLATFORMS, FloatArray, IntArray, Platform
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from saywhere.bundle import ExpertSet
 from saywhere.data.raster import Tiled, TileOptions, tile_records
 from saywhere.data.sources import Sources, name_sources, remembered_paths
 from saywhere.embed import EmbeddedImages, embed_images
@@ -23,15 +22,12 @@ from saywhere.errors import (
     IndexMismatchError,
     InputError,
 )
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
-from saywhere.store import (
-    SCHEMA_VERSION,
-    Row,
-    StoreInfo,
-    open_writer,
-)
+from saywhere.store import SCHEMA_VERSION, StoreInfo, open_writer
 from saywhere.store.changes import Changes, find_changes, known_files
+from saywhere.store.row import Row
 from saywhere.store.writer import IndexWriter
 from saywhere.types import Record, Tiling
 

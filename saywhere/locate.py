@@ -21,7 +21,8 @@ from saywhere.errors import InputError
 from saywhere.hypotheses import Floats, Places, answers, group_images, points
 from saywhere.period import Period
 from saywhere.posterior import Spread, mass_by_distance, near_prior, posterior, radius_of
-from saywhere.types import BoolArray, Hit, Location, Place, Platform, ScoredImages
+from saywhere.scored_images import ScoredImages
+from saywhere.types import BoolArray, Hit, Location, Place, Platform
 
 _EVIDENCE = 3  # images a platform
 _FEW = 10  # places; fewer say little about what a score means

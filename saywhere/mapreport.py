@@ -19,7 +19,8 @@ from saywhere.coordinates import format_position
 from saywhere.errors import ImageError, printable
 from saywhere.rasters import read_part
 from saywhere.report import location_lines
-from saywhere.types import Hit, Location, Place, ScoredImages, Window
+from saywhere.scored_images import ScoredImages
+from saywhere.types import Hit, Location, Place, Window
 
 _WIDTH = 1000  # of the map, in its own units
 _THUMBNAIL = 168

@@ -20,18 +20,40 @@ _ACCEPTED = 0.95
 _BINS = 10
 
 
-def match_report(
-    vectors: tuple[FloatArray, FloatArray],
-    target: IntArray,
-    places: IntArray,
-    fitted: Sharpness | None = None,
-) -> dict[str, Any] | None:
-    """How far the probabilities hold, fitted and checked on different places.
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredPairs:
+    """Queries with the scores of a whole gallery; once made, for as many reports as wanted.
+
+    Attributes:
+        scores: (r, n).
+        right: (r,) the image each query describes.
+        places: (n,) place of each image.
+    """
+
+    scores: FloatArray
+    right: IntArray
+    places: IntArray
+
+
+def score_pairs(
+    vectors: tuple[FloatArray, FloatArray], target: IntArray, places: IntArray
+) -> ScoredPairs:
+    """All queries, or evenly spaced ones where the scores of all would not be small.
 
     Args:
         vectors: (n, d) of the images and (q, d) of the queries.
         target: (q,) the image each query describes.
         places: (n,) place of each image.
+    """
+    images, texts = vectors
+    rows = evenly_spaced(len(texts), len(images))
+    return ScoredPairs(exact_scores(texts[rows], images), target[rows], places)
+
+
+def match_report(pairs: ScoredPairs, fitted: Sharpness | None = None) -> dict[str, Any] | None:
+    """How far the probabilities hold, fitted and checked on different places.
+
+    Args:
         fitted: on other places, as ``search`` uses it; None: on four of five folds of these.
 
     Returns:
@@ -45,9 +67,7 @@ def match_report(
         latter are. ``bins``: reliability of the hits, (mean probability, share right, count);
         ``bins_first``: of the first hits. None where queries are too few.
     """
-    images, texts = vectors
-    rows = evenly_spaced(len(texts), len(images))
-    scores, right = exact_scores(texts[rows], images), target[rows]
+    scores, right, places = pairs.scores, pairs.right, pairs.places
     asked = places[right]
     try:
         folds = place_folds(asked)
@@ -66,7 +86,7 @@ def match_report(
     ]
     return _summed_up(judged) | {
         "cross_fitted": fitted is None,
-        "queries": len(rows),
+        "queries": len(right),
         "places": len(np.unique(asked)),
     }
 

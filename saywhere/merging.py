@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 
 from saywhere.adapters import Adapter
-from saywhere.bundle import ExpertSet
 from saywhere.config import ImageTowerConfig
 from saywhere.errors import InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.expert_towers import Side, adapters_of, check_tower, merged_file, tower_settings
 from saywhere.towers.cache import NO_ADAPTER, find_tower
 from saywhere.towers.onnxfile import read_onnx

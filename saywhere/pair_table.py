@@ -14,8 +14,9 @@ from saywhere.hypotheses import LINKED, Floats, Places, answers, group_images, p
 from saywhere.location_metrics import Judged, joined
 from saywhere.pairs import Pair
 from saywhere.posterior import Spread, mass_by_distance, mass_within, radius_of
+from saywhere.scored_images import ScoredImages
 from saywhere.sharpness import log_means
-from saywhere.types import IntArray, ScoredImages
+from saywhere.types import IntArray
 
 _TINY = 1e-300
 _FEWEST_SPOTS = 20  # described several times, to tell how much descriptions have in common

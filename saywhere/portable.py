@@ -20,15 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from saywhere.bundle import ExpertSet, check_target, load_experts, save_experts
+from saywhere.bundle import check_target, load_experts, save_experts
 from saywhere.errors import ExpertError, InputError, TowerError
-from saywhere.expert_towers import (
-    SIDES,
-    adapters_of,
-    check_tower,
-    merged_file,
-    tower_settings,
-)
+from saywhere.expert_set import ExpertSet
+from saywhere.expert_towers import SIDES, adapters_of, check_tower, merged_file, tower_settings
 from saywhere.files import atomic_path
 from saywhere.halving import halved
 from saywhere.manifest import (

@@ -28,8 +28,9 @@ from saywhere.config import Config, MiningConfig, StageConfig
 from saywhere.errors import ConfigError
 from saywhere.expert import Expert
 from saywhere.heads import Ensemble, MemberModule
-from saywhere.losses import info_nce, negative_mask
-from saywhere.mining import NONE, MiningItems, mine_hard_negatives
+from saywhere.losses import info_nce
+from saywhere.mining import MiningItems, mine_hard_negatives
+from saywhere.negatives import CodeTensors, batch_negatives, code_tensors, drawn_negatives
 from saywhere.optimiser import Optimiser
 from saywhere.sources import CachedFeatures, FeatureSource, Wanted
 from saywhere.types import IntArray, Log
@@ -60,19 +61,6 @@ class Run:
     def features(self) -> FeatureSource:
         """The source; without one, the cached features of ``data``."""
         return self.source or CachedFeatures(self.data)
-
-
-@dataclass(frozen=True, slots=True)
-class CodeTensors:
-    """The training set's codes as tensors, sharing their memory.
-
-    Attributes:
-        item_codes: (n, most texts of an item) codes of every text of an item, padded with -1.
-    """
-
-    codes: torch.Tensor
-    item_codes: torch.Tensor
-    places: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +234,7 @@ def _mine(run: Run, mining: MiningConfig) -> IntArray:
 
 def _wanted(run: Run, batch: Batch, hard: IntArray | None) -> Wanted:
     """Rows of one step; ``hard`` joins the denominators."""
-    items = np.empty(0, np.int64) if hard is None else _drawn_negatives(hard, batch, run.generator)
+    items = np.empty(0, np.int64) if hard is None else drawn_negatives(hard, batch, run.generator)
     rows = draw_rows(run.data.view_start, items, run.generator) if len(items) else items
     return Wanted(batch, items, rows)
 
@@ -285,33 +273,3 @@ def _pass(
         losses.append(float(mean.detach()))
     optimiser.flush()
     return float(np.mean(losses)) if losses else math.nan
-
-
-def batch_negatives(tensors: CodeTensors, batch: Batch, items: IntArray) -> torch.Tensor:
-    """(batch, items) bool: of which texts of the batch these items are negatives."""
-    return negative_mask(
-        tensors.places[batch.items],
-        tensors.codes[batch.texts],
-        tensors.places[items],
-        tensors.item_codes[items],
-    )
-
-
-def _drawn_negatives(hard: IntArray, batch: Batch, generator: np.random.Generator) -> IntArray:
-    """One mined negative per anchor: distinct items, none that is in the batch anyway."""
-    own = hard[batch.items]  # (batch, k)
-    columns = generator.integers(0, own.shape[1], len(own))
-    items = own[np.arange(len(own)), columns]
-    return np.setdiff1d(items[items != NONE], batch.items)
-
-
-def code_tensors(data: TrainingSet) -> CodeTensors:
-    """Codes of ``data``, for ``batch_negatives``."""
-    counts = np.diff(data.text_start)
-    item_codes = np.full((len(data), counts.max()), -1, np.int64)
-    item_codes[np.arange(counts.max()) < counts[:, None]] = data.text_codes
-    return CodeTensors(
-        codes=torch.from_numpy(data.text_codes),
-        item_codes=torch.from_numpy(item_codes),
-        places=torch.from_numpy(data.places),
-    )

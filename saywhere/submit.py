@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries
 from saywhere.errors import DatasetError
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
 from saywhere.search import rank_exact

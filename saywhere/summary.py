@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from saywhere.bundle import ExpertSet
 from saywhere.expert import Expert, Head
+from saywhere.expert_set import ExpertSet
 from saywhere.expert_towers import merged_files
 from saywhere.manifest import FORMAT, TOWERS_FOLDER
 from saywhere.portable import check_whole

@@ -16,7 +16,8 @@ from saywhere.certainty import Kind
 from saywhere.errors import InputError
 from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
-from saywhere.types import FloatArray, IntArray, Record, ScoredImages
+from saywhere.scored_images import ScoredImages
+from saywhere.types import FloatArray, IntArray, Record
 
 _MOST = 1 << 25  # scores; of more, evenly spaced queries are taken
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saywhere.evaluate import Task
 from saywhere.features import content_hashes
 from saywhere.files import hash_text, write_text
+from saywhere.task import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from saywhere.bundle import ExpertSet
 from saywhere.calibrate import calibrate_pairs, judge_locations
 from saywhere.certainty import Certainty, Kind
 from saywhere.data.folder import read_folder
 from saywhere.data.track4 import read_queries
 from saywhere.embed import embed_images, embed_queries
+from saywhere.expert_set import ExpertSet
 from saywhere.features import Progress
 from saywhere.hardware import Runtime
 from saywhere.location_metrics import joined, location_scores
 from saywhere.pair_table import Pairing
 from saywhere.products import exact_scores
+from saywhere.scored_images import ScoredImages
 from saywhere.task_location import scored_records
-from saywhere.types import Query, ScoredImages
+from saywhere.types import Query
 from saywhere.world import World, WorldConfig, render_world
 
 TOLERANCE_M = 60.0  # half of what lies between two places

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from saywhere import bundle
-from saywhere.bundle import ExpertSet, check_target, load_experts, save_experts
+from saywhere.bundle import check_target, load_experts, save_experts
 from saywhere.classify import fit_classifier
 from saywhere.config import Config, load_config
 from saywhere.errors import ExpertError, InputError
 from saywhere.expert import Expert, Head, Member
+from saywhere.expert_set import ExpertSet
 from saywhere.files import hash_text
 from saywhere.fusion import Calibration, neutral
 from saywhere.manifest import check_towers

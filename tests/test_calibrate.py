@@ -25,8 +25,9 @@ from saywhere.geodesy import moved
 from saywhere.location_metrics import calibration_error
 from saywhere.pair_table import Pairing, PairTable
 from saywhere.pairs import read_pairs
+from saywhere.scored_images import ScoredImages
 from saywhere.sharpness import Sharpness
-from saywhere.types import Platform, ScoredImages
+from saywhere.types import Platform
 
 BOUND = Binding("a" * 64, "b" * 64, "/photos")
 ERROR_M = {Platform.SATELLITE: 8.0, Platform.DRONE: 40.0}

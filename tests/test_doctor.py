@@ -21,7 +21,8 @@ from saywhere.cli import commands
 from saywhere.doctor import Check, artefacts, examine, machine, packages
 from saywhere.hardware import Device, Runtime
 from saywhere.keeping import index_bytes
-from saywhere.store import Row, build_store
+from saywhere.store import build_store
+from saywhere.store.row import Row
 from saywhere.types import Platform
 
 Usage = namedtuple("Usage", "total used free")

@@ -11,8 +11,9 @@ import pytest
 from ir_measures import AP, RR, Success
 
 from saywhere.errors import InputError
-from saywhere.evaluate import Evaluation, Row, Task, make_task, score
+from saywhere.evaluate import Evaluation, Row, score
 from saywhere.report import EVALUATION_COLUMNS, evaluation_cells, evaluation_markdown
+from saywhere.task import Task, make_task
 from saywhere.types import PLATFORMS, Caption, Dataset, Platform, Query, Record
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from conftest import SMALL_TRAINING
 
-from saywhere.bundle import ExpertSet, load_experts
+from saywhere.bundle import load_experts
 from saywhere.config import Config, load_config
 from saywhere.data import read
 from saywhere.embed import clean_texts, embed_images, embed_queries
 from saywhere.errors import IndexMismatchError, InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.fit import MODES, train_experts
 from saywhere.hardware import Runtime
 from saywhere.search import rank_exact

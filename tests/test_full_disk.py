@@ -23,8 +23,9 @@ from test_towers import tiny_graph
 from saywhere.cli import commands
 from saywhere.config import ImageTowerConfig
 from saywhere.errors import SaywhereError
-from saywhere.store import SCHEMA_VERSION, Row, StoreInfo, open_writer
+from saywhere.store import SCHEMA_VERSION, StoreInfo, open_writer
 from saywhere.store.lance import LanceStore
+from saywhere.store.row import Row
 from saywhere.towers import export
 from saywhere.towers.cache import find_tower
 from saywhere.towers.checkpoint import LoadReport

@@ -22,10 +22,10 @@ from fuzz.sound import sound_images
 from test_features import CountingImageTower
 
 from saywhere import index
-from saywhere.bundle import ExpertSet
 from saywhere.data import read
 from saywhere.embed import EmbeddedImages
 from saywhere.errors import DatasetError, ImageError
+from saywhere.expert_set import ExpertSet
 from saywhere.features import ImageRequest, content_hashes, image_features
 from saywhere.images import decode_image
 from saywhere.types import Embeddings, Record

@@ -22,10 +22,11 @@ from saywhere.errors import ImageError, IndexMismatchError, InputError
 from saywhere.files import hash_file
 from saywhere.index import Embedder, IndexReport, update_index
 from saywhere.keeping import compact_index, verify_index
-from saywhere.store import SCHEMA_VERSION, Row, open_store, open_writer
+from saywhere.store import SCHEMA_VERSION, open_store, open_writer
 from saywhere.store.columns import arrow_rows
 from saywhere.store.generations import MANIFEST
 from saywhere.store.lance import LanceStore
+from saywhere.store.row import Row
 from saywhere.store.verify import verify_store
 from saywhere.types import Embeddings, FloatArray, Platform, Record
 

@@ -24,8 +24,9 @@ from saywhere.posterior import (
     posterior,
     radius_of,
 )
+from saywhere.scored_images import ScoredImages
 from saywhere.sharpness import Sharpness
-from saywhere.types import Platform, ScoredImages
+from saywhere.types import Platform
 
 S, D, G = Platform.SATELLITE, Platform.DRONE, Platform.GROUND
 ORIGIN = (48.0, 11.0)

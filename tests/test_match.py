@@ -13,7 +13,7 @@ from saywhere import sharpness
 from saywhere.errors import InputError
 from saywhere.location_metrics import match_in_words
 from saywhere.match import fit_matches, match_probabilities
-from saywhere.match_report import _auroc, match_report
+from saywhere.match_report import _auroc, match_report, score_pairs
 from saywhere.reliability import _wilson, plot_reliability
 from saywhere.sharpness import Sharpness
 from saywhere.types import FloatArray, IntArray
@@ -84,7 +84,7 @@ def test_the_fit_finds_a_temperature_that_was_planted() -> None:
 
 def test_planted_probabilities_hold_out_of_fold(tmp_path: Path) -> None:
     images, texts, target, places = _planted(800, places=100)
-    found = match_report((images, texts), target, places)
+    found = match_report(score_pairs((images, texts), target, places))
     assert found is not None
     assert found["queries"] == 800
     assert found["expected_calibration_error"] < 0.03
@@ -110,8 +110,9 @@ def test_a_report_of_what_was_fitted_elsewhere_fits_nothing() -> None:
     """Good parameters of other queries hold; bad ones show."""
     images, texts, target, places = _planted(800, places=100)
     own = fit_matches(texts @ images.T, target).sharpness(np.arange(400), 0.1)
-    good = match_report((images, texts), target, places, own)
-    bad = match_report((images, texts), target, places, Sharpness(1.0, 0.01, 0.0))
+    pairs = score_pairs((images, texts), target, places)
+    good = match_report(pairs, own)
+    bad = match_report(pairs, Sharpness(1.0, 0.01, 0.0))
     assert good is not None
     assert bad is not None
     assert good["cross_fitted"] is False
@@ -122,7 +123,7 @@ def test_a_report_of_what_was_fitted_elsewhere_fits_nothing() -> None:
 
 def test_noise_earns_no_confidence() -> None:
     images, texts, target, places = _planted(600)
-    found = match_report((images, texts), target[::-1].copy(), places)
+    found = match_report(score_pairs((images, texts), target[::-1].copy(), places))
     assert found is not None
     assert found["none_auroc"] == pytest.approx(0.5, abs=0.03)
     assert found["none_fpr_at_95_recall"] > 0.9
@@ -139,7 +140,7 @@ def test_a_fold_is_judged_without_its_places(monkeypatch: pytest.MonkeyPatch) ->
         return plain(self, rows, share)
 
     monkeypatch.setattr(sharpness.SharpnessLadder, "sharpness", spy)
-    assert match_report((images, texts), target, places)
+    assert match_report(score_pairs((images, texts), target, places))
     every = set(places[target].tolist())
     left_out = [every - fold for fold in fitted]
     assert len(left_out) == 5
@@ -149,7 +150,7 @@ def test_a_fold_is_judged_without_its_places(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_too_few_queries_give_no_report() -> None:
     images, texts, target, places = _planted(19)
-    assert match_report((images, texts), target, places) is None
+    assert match_report(score_pairs((images, texts), target, places)) is None
 
 
 def test_auroc_equals_counting_pairs() -> None:

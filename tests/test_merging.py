@@ -14,10 +14,11 @@ from test_adapters import run, train_tiny
 from tuning_step import tiny_towers
 
 from saywhere.adapters import Adapter
-from saywhere.bundle import ExpertSet, load_experts, save_experts
+from saywhere.bundle import load_experts, save_experts
 from saywhere.cli import commands
 from saywhere.embed import embed_image_queries, embed_images, embed_queries
 from saywhere.errors import ExpertError, InputError
+from saywhere.expert_set import ExpertSet
 from saywhere.expert_towers import ExpertTowers, merged_files
 from saywhere.files import hash_file
 from saywhere.hardware import Runtime

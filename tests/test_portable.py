@@ -21,8 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 from test_bundle import make_experts, snapshot
 
 from saywhere import portable
-from saywhere.bundle import ExpertSet, load_experts, save_experts
+from saywhere.bundle import load_experts, save_experts
 from saywhere.errors import ExpertError, InputError, TowerError
+from saywhere.expert_set import ExpertSet
 from saywhere.manifest import read_manifest
 from saywhere.portable import export_archive, export_folder, import_archive
 from saywhere.summary import summarise

@@ -8,9 +8,10 @@ import pytest
 
 from saywhere.config import load_config
 from saywhere.data import read
-from saywhere.evaluate import evaluate, make_task
+from saywhere.evaluate import evaluate
 from saywhere.fit import train_experts
 from saywhere.hardware import Runtime
+from saywhere.task import make_task
 from saywhere.towers import image_tower, text_tower
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from fake_endpoint import ANSWERS, FAULTS, MISBEHAVING, FakeEndpoint, dataset, order, serve
 
-from saywhere.bundle import ExpertSet
 from saywhere.commands.asking import with_refinement
 from saywhere.config import Config, QueryRefinementConfig, load_config
 from saywhere.embed import clean_texts
 from saywhere.errors import ConfigError, InputError, MissingExtraError
+from saywhere.expert_set import ExpertSet
 from saywhere.refine.cache import open_cache
 from saywhere.refine.endpoint import Access, check_url, is_loopback
 from saywhere.refine.lines import open_lines, read_lines

@@ -18,13 +18,13 @@ from saywhere.cli import commands
 from saywhere.data import read
 from saywhere.embed import embed_images, platform_codes
 from saywhere.errors import InputError
-from saywhere.evaluate import Task, make_task
 from saywhere.hardware import Runtime
 from saywhere.images import read_image
 from saywhere.robustness import robustness_markdown, run, texts
 from saywhere.robustness.encode import embed_decoded
 from saywhere.robustness.images import COMMON, corrupt_image
 from saywhere.robustness.run import Plan, run_robustness
+from saywhere.task import Task, make_task
 
 _QUERY = "big grey building beside a car park, five storeys, next to the parking lot of a store"
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import saywhere.search
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.search import rank_exact, search
-from saywhere.store import Row, VectorStore, build_store, open_store
+from saywhere.store import VectorStore, build_store, open_store
+from saywhere.store.row import Row
 from saywhere.types import Embeddings, FloatArray, IntArray, Platform
 
 EXPERTS = "a1b2c3d4e5f6" + "0" * 52

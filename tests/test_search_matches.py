@@ -17,7 +17,8 @@ from saywhere.period import Period
 from saywhere.products import Best, ScoreTally, ScoreTotals, exact_scores
 from saywhere.search import Answer, Page, Scope, search, search_matches
 from saywhere.sharpness import Sharpness
-from saywhere.store import Row, VectorStore, build_store, open_store, scan
+from saywhere.store import VectorStore, build_store, open_store, scan
+from saywhere.store.row import Row
 from saywhere.types import Embeddings, FloatArray, Hit, Platform
 
 EXPERTS = "e" * 64

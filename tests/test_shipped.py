@@ -12,9 +12,10 @@ import pytest
 
 from saywhere.bundle import load_experts
 from saywhere.data import read
-from saywhere.evaluate import evaluate, make_task
+from saywhere.evaluate import evaluate
 from saywhere.hardware import Runtime
 from saywhere.manifest import SHIPPED
+from saywhere.task import make_task
 
 SAYWHERE = Path(sys.executable).with_name("saywhere")
 

@@ -18,7 +18,6 @@ import pytest
 from saywhere.errors import IndexMismatchError, InputError
 from saywhere.store import (
     SCHEMA_VERSION,
-    Row,
     StoreInfo,
     VectorStore,
     build_store,
@@ -27,6 +26,7 @@ from saywhere.store import (
     scan,
 )
 from saywhere.store.generations import MANIFEST, read_manifest
+from saywhere.store.row import Row
 from saywhere.store.scan import best_hits
 from saywhere.types import FloatArray, Platform
 
@@ -394,7 +394,8 @@ def python(code: str, *args: str) -> subprocess.Popen[str]:
 BUILD_AND_WAIT = """
 import sys
 import numpy as np
-from saywhere.store import Row, build_store
+from saywhere.store import build_store
+from saywhere.store.row import Row
 with build_store(sys.argv[1], expert_hash="x", dimension=2, experts="e", root="r") as store:
     store.add([Row("a", "a.jpg", "h")], np.ones((1, 2), dtype=np.float32))
     print("added", flush=True)

@@ -27,9 +27,10 @@ from saywhere.files import hash_file, hash_text
 from saywhere.index import Embedder, IndexReport, update_index
 from saywhere.period import Period, parse_period
 from saywhere.rasters import read_part
-from saywhere.store import Row, build_store, open_store, open_writer
+from saywhere.store import build_store, open_store, open_writer
 from saywhere.store.columns import arrow_rows
 from saywhere.store.generations import MANIFEST
+from saywhere.store.row import Row
 from saywhere.store.verify import verify_store
 from saywhere.types import Embeddings, FloatArray, Footprint, Record, Tiling, Window
 from saywhere.views import FIXED_VIEWS, View, render

@@ -24,6 +24,7 @@ from saywhere.expert import Expert
 from saywhere.heads import create_member
 from saywhere.losses import info_nce
 from saywhere.mining import NONE, mine_hard_negatives
+from saywhere.negatives import batch_negatives, drawn_negatives
 from saywhere.optimiser import Optimiser
 from saywhere.train import member_seed, train_layout
 from saywhere.types import PLATFORMS, IntArray, Platform
@@ -232,7 +233,7 @@ def test_mined_images_in_the_denominator_are_masked_like_the_batch(
     codes[data.text_start[40]] = codes[data.text_start[7]]  # two places, one caption
     data = replace(data, text_codes=codes)
     seen: list[tuple[Batch, IntArray, Tensor]] = []
-    original, original_mask = info_nce, stages.batch_negatives
+    original, original_mask = info_nce, batch_negatives
 
     def spy_mask(tensors: Any, batch: Any, items: IntArray) -> Tensor:
         mask = original_mask(tensors, batch, items)
@@ -275,9 +276,9 @@ def test_padding_draws_no_negative() -> None:
     hard = np.full((4, 2), NONE)
     hard[1] = 3
     batch = Batch(rows, rows, rows)
-    assert stages._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == [3]
+    assert drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == [3]
     hard[1] = 0  # in the batch anyway
-    assert stages._drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == []
+    assert drawn_negatives(hard, batch, np.random.default_rng(0)).tolist() == []
 
 
 def test_without_in_denominator_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:

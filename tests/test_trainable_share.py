@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from saywhere.adapters import DOWN, UP, Adapter
-from saywhere.bundle import ExpertSet
 from saywhere.classify import PlatformClassifier
 from saywhere.config import AdapterConfig, Config, HeadConfig, load_config
 from saywhere.expert import Expert, Head, Member
+from saywhere.expert_set import ExpertSet
 from saywhere.fusion import neutral
 from saywhere.summary import Summary, TowerSummary, _trained, summarise_expert
 from saywhere.towers.lora import find_sites

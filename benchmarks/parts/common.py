@@ -92,9 +92,10 @@ def unit_vectors(count: int, dimension: int, seed: int) -> np.ndarray:
 
 def save_random_experts(folder: Path, threads: int, overrides: Sequence[str] = ()) -> Path:
     """Three experts of the default size with random heads: as fast as trained ones."""
-    from saywhere.bundle import ExpertSet, save_experts
+    from saywhere.bundle import save_experts
     from saywhere.config import load_config
     from saywhere.expert import Expert, Member
+    from saywhere.expert_set import ExpertSet
     from saywhere.hardware import Runtime
     from saywhere.towers import image_tower, text_tower
     from saywhere.types import PLATFORMS

@@ -95,7 +95,8 @@ def _lines(count: int, dimension: int, seconds: dict[str, list[float]], asked: i
 
 def store_of(folder: Path, vectors: np.ndarray) -> object:
     """An index of ``vectors``, opened for searching."""
-    from saywhere.store import Row, build_store, open_store
+    from saywhere.store import build_store, open_store
+    from saywhere.store.row import Row
     from saywhere.types import PLATFORMS
 
     dimension = vectors.shape[1]

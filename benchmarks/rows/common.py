@@ -19,11 +19,11 @@ from saywhere.batches import TrainingSet
 from saywhere.classify import fit_classifier
 from saywhere.config import Config
 from saywhere.data import read
-from saywhere.evaluate import make_task
 from saywhere.expert import Expert, expert_from_arrays
 from saywhere.features import ContentHashes, image_features, text_features
 from saywhere.files import hash_arrays, hash_text, write_bytes
 from saywhere.metrics import ranks
+from saywhere.task import make_task
 from saywhere.text.variants import operator_variant
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout

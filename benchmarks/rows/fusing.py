@@ -10,10 +10,10 @@ import numpy as np
 from rows.base import name_of
 from rows.common import Row, Setting, parameters, say, similarity, value
 from saywhere.batches import TrainingSet
-from saywhere.bundle import ExpertSet
 from saywhere.data import read
 from saywhere.embed import fold_image_features, fold_text_features
 from saywhere.expert import Expert
+from saywhere.expert_set import ExpertSet
 from saywhere.fit import fit_fusion, fitting_items, train_experts
 from saywhere.fusion import UNKNOWN
 from saywhere.more import corrected

@@ -27,7 +27,7 @@ from saywhere.expert import Expert, Head, Member
 from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, neutral
 from saywhere.heads import MemberModule, ProjectionHead, create_member, thaw_member
 from saywhere.losses import info_nce
-from saywhere.stages import batch_negatives, code_tensors
+from saywhere.negatives import batch_negatives, code_tensors
 from saywhere.types import PLATFORMS, FloatArray
 
 MEMBERS = 1

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saywhere.bootstrap import Difference, Interval, interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries
-from saywhere.evaluate import Task
+from saywhere.expert_set import ExpertSet
 from saywhere.hardware import Runtime
+from saywhere.task import Task
 from saywhere.types import IntArray
 from saywhere.vector_metrics import ranks_of_labels
 

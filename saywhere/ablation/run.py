@@ -23,11 +23,11 @@ from saywhere.ablation.tables import Ablation, Result
 from saywhere.config import Config, FusionMode
 from saywhere.data import read
 from saywhere.errors import InputError
-from saywhere.evaluate import Task, make_task
 from saywhere.features import Progress, content_hashes
 from saywhere.files import hash_file, hash_text
 from saywhere.hardware import Runtime
 from saywhere.summary import summarise_expert
+from saywhere.task import Task, make_task
 from saywhere.towers import image_tower, text_tower
 from saywhere.trials import Artefacts, task_hash
 from saywhere.types import Dataset, Log, Platform, Record

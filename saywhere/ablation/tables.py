@@ -11,7 +11,7 @@ import numpy as np
 from saywhere.ablation.compare import Outcome, outcome
 from saywhere.ablation.config import AblationConfig
 from saywhere.ablation.plan import Step
-from saywhere.evaluate import Task
+from saywhere.task import Task
 from saywhere.trials import asked_places
 from saywhere.types import IntArray
 

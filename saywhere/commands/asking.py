@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from saywhere.errors import InputError
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.certainty import Certainty, Kind
     from saywhere.commands.finding import Asked
+    from saywhere.expert_set import ExpertSet
     from saywhere.hardware import Runtime
     from saywhere.store import VectorStore
     from saywhere.types import Embeddings

@@ -20,8 +20,8 @@ from saywhere.hardware import Device, Runtime, default_threads
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
+    from saywhere.expert_set import ExpertSet
     from saywhere.features import Progress
 
 Verb = TypeVar("Verb", bound=Callable[..., None])

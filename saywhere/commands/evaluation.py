@@ -24,8 +24,9 @@ from saywhere.commands.console import (
 from saywhere.errors import InputError
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.config import FusionMode
+    from saywhere.evaluate import Evaluation
+    from saywhere.expert_set import ExpertSet
     from saywhere.hardware import Runtime
     from saywhere.types import Dataset
 
@@ -83,8 +84,7 @@ def evaluate(
         _world_benchmark(load(experts, fusion), cache, out, as_json, runtime)
         return
     from saywhere.evaluate import evaluate as run
-    from saywhere.evaluate import make_task
-    from saywhere.report import evaluation_markdown, evaluation_table
+    from saywhere.task import make_task
 
     loaded = load(experts, fusion)
     task = make_task(_evaluated(path, benchmark, data, split), truth)
@@ -100,6 +100,7 @@ def evaluate(
     report = found.to_dict()
     if out is not None:
         from saywhere.files import write_text
+        from saywhere.report import evaluation_markdown
 
         write_text(out, json.dumps(report, indent=2) + "\n")
         write_text(out.with_suffix(".md"), evaluation_markdown(found))
@@ -109,20 +110,7 @@ def evaluate(
     if as_json:
         print_json(report)
     else:
-        print_table(evaluation_table(found, every_row=every_row))
-        mean = report["r_mean"]
-        even = report["r_mean_even_ties"]
-        click.echo(
-            f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
-            f"with ties against us, {even:.1f} with ties ordered at random"
-        )
-        from saywhere.location_metrics import match_in_words
-
-        for name in ("match", "match_as_searched"):
-            if match := report["context"][name]:
-                click.echo("\n".join(match_in_words(match)))
-        if found.official is not None:
-            click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
+        _print_evaluation(found, report, every_row=every_row)
 
 
 def _evaluated(
@@ -142,6 +130,24 @@ def _evaluated(
     from saywhere.data import read
 
     return read(path)
+
+
+def _print_evaluation(found: Evaluation, report: Mapping[str, Any], *, every_row: bool) -> None:
+    """For people: the table, and what stands in no row of it."""
+    from saywhere.location_metrics import match_in_words
+    from saywhere.report import evaluation_markdown, evaluation_table
+
+    print_table(evaluation_table(found, every_row=every_row))
+    mean, even = report["r_mean"], report["r_mean_even_ties"]
+    click.echo(
+        f"mean recall, R@1/5/10 both ways, by image, all platforms: {mean:.1f} "
+        f"with ties against us, {even:.1f} with ties ordered at random"
+    )
+    for name in ("match", "match_as_searched"):
+        if match := report["context"][name]:
+            click.echo("\n".join(match_in_words(match)))
+    if found.official is not None:
+        click.echo(evaluation_markdown(found).rsplit("|\n", 1)[-1].strip())
 
 
 def _draw_reliability(match: Mapping[str, Any] | None, path: Path) -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from saywhere.area import Circle
     from saywhere.coordinates import Notation
     from saywhere.hardware import Runtime
-    from saywhere.types import Location, ScoredImages
+    from saywhere.scored_images import ScoredImages
+    from saywhere.types import Location
 
 
 @click.command()

@@ -116,10 +116,10 @@ def robustness(
     so the same command goes on where it was stopped.
     """
     from saywhere.data import read
-    from saywhere.evaluate import make_task
     from saywhere.files import write_text
     from saywhere.robustness.report import plot_robustness, robustness_markdown
     from saywhere.robustness.run import Plan, run_robustness
+    from saywhere.task import make_task
 
     defaults = Plan()
     only = images or words  # naming some of one kind means: no others

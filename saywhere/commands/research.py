@@ -22,8 +22,9 @@ from saywhere.commands.console import (
 from saywhere.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from saywhere.config import FusionMode
+    from saywhere.config import Config, FusionMode
     from saywhere.hardware import Runtime
+    from saywhere.towers import ImageTower, TextTower
     from saywhere.types import Dataset, Log
 
 
@@ -70,14 +71,9 @@ def train(
     from saywhere.config import load_config
     from saywhere.data import read
     from saywhere.manifest import training_of
-    from saywhere.ranks import first_alone, meet, rank
-    from saywhere.towers import image_tower, text_tower
+    from saywhere.ranks import meet, rank
 
-    given = [f"seed={seed}"] if seed is not None else []
-    source = click.get_current_context().get_parameter_source("threads")
-    if source is not ParameterSource.DEFAULT:  # else the configuration decides
-        given.append(f"threads={runtime.threads}")
-    config = load_config(preset, config_path, [*overrides, *given])
+    config = load_config(preset, config_path, [*overrides, *_given(seed, runtime)])
     dataset = _with_refined(read(path), refined, config.text.refined)
     others = read(more) if more else None
     try:
@@ -93,12 +89,7 @@ def train(
             work.forget(training_of(out))  # killed when they were saved, but not yet forgotten
             check_target(out, overwrite=overwrite)
         meet()
-        log("towers: loading; the first time they are exported to ONNX")
-        with first_alone():
-            towers = (
-                image_tower(config.towers.image, runtime=runtime, adapter=config.adapters.image),
-                text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
-            )
+        towers = _load_towers(config, runtime, log)
         with progress_bar("views", runtime.threads) as progress:
             shown = None if rank() else progress
             experts = train_experts(dataset, config, towers, log, shown, work, others)
@@ -111,6 +102,28 @@ def train(
             say(f"checkpoints of {unfinished} unfinished trainings into {out} are kept; "
                 "--fresh deletes them")  # fmt: skip
     say(f"{len(experts.experts)} experts in {out}, {experts.provenance['seconds']} s")
+
+
+def _given(seed: int | None, runtime: Runtime) -> list[str]:
+    """Settings with options of their own; threads that nobody named are the configuration's."""
+    given = [f"seed={seed}"] if seed is not None else []
+    source = click.get_current_context().get_parameter_source("threads")
+    if source is not ParameterSource.DEFAULT:
+        given.append(f"threads={runtime.threads}")
+    return given
+
+
+def _load_towers(config: Config, runtime: Runtime, log: Log) -> tuple[ImageTower, TextTower]:
+    """Of several processes the first exports them, and the others find them exported."""
+    from saywhere.ranks import first_alone
+    from saywhere.towers import image_tower, text_tower
+
+    log("towers: loading; the first time they are exported to ONNX")
+    with first_alone():
+        return (
+            image_tower(config.towers.image, runtime=runtime, adapter=config.adapters.image),
+            text_tower(config.towers.text, runtime=runtime, adapter=config.adapters.text),
+        )
 
 
 def _with_refined(dataset: Dataset, path: Path | None, way: str) -> Dataset:

@@ -19,8 +19,8 @@ from saywhere.commands.finding import (
 )
 
 if TYPE_CHECKING:
-    from saywhere.bundle import ExpertSet
     from saywhere.certainty import Certainty, Kind
+    from saywhere.expert_set import ExpertSet
     from saywhere.match import Belief
 
 

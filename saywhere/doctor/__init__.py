@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from saywhere.doctor.check import Check, Status, failed
@@ -12,6 +13,8 @@ from saywhere.hardware import Runtime
 __all__ = ["Check", "Status", "examine"]
 
 _EXPERTS, _INDEX = Path("experts"), "saywhere-index"
+# A section of the report and its part; each imports what it looks at, which may be what is broken.
+_Look = tuple[str, Callable[[], list[Check]]]
 
 
 def examine(
@@ -27,17 +30,12 @@ def examine(
     Returns:
         at least one line a section, in the order of the report.
     """
-    return [
-        check for section, look in _looks(runtime, index, experts) for check in _try(section, look)
-    ]
+    looks = chain(_installed(runtime), _made(index, experts))
+    return [check for section, look in looks for check in _try(section, look)]
 
 
-def _looks(
-    runtime: Runtime, index: str | None, experts: Path | None
-) -> Iterator[tuple[str, Callable[[], list[Check]]]]:
-    """The parts of the report; each imports what it looks at, which may be what is broken."""
-    folder = experts or _EXPERTS
-    present = folder if experts is not None or folder.exists() else None
+def _installed(runtime: Runtime) -> Iterator[_Look]:
+    """What the machine has."""
 
     def machine() -> list[Check]:
         from saywhere.doctor.machine import disk_checks, machine_checks
@@ -53,6 +51,16 @@ def _looks(
         from saywhere.doctor.packages import provider_checks
 
         return provider_checks(runtime)
+
+    yield "machine", machine
+    yield "packages", packages
+    yield "runtime", providers
+
+
+def _made(index: str | None, experts: Path | None) -> Iterator[_Look]:
+    """What saywhere made on it."""
+    folder = experts or _EXPERTS
+    present = folder if experts is not None or folder.exists() else None
 
     def towers() -> list[Check]:
         from saywhere.doctor.artefacts import tower_checks
@@ -74,9 +82,6 @@ def _looks(
 
         return index_checks(index or _INDEX, experts, required=index is not None)
 
-    yield "machine", machine
-    yield "packages", packages
-    yield "runtime", providers
     yield "towers", towers
     yield "caches", caches
     yield "experts", trained

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saywhere.bundle import ExpertSet
 from saywhere.embed import fold_image_features, image_adapters, query_views
+from saywhere.expert_set import ExpertSet
 from saywhere.expert_towers import ExpertTowers
 from saywhere.hardware import Runtime
 from saywhere.types import FloatArray, IntArray

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 import saywhere
 from saywhere.bootstrap import interval, paired_difference
-from saywhere.bundle import ExpertSet
 from saywhere.embed import embed_images, embed_queries, platform_codes
 from saywhere.errors import InputError
-from saywhere.evaluate import Task
+from saywhere.expert_set import ExpertSet
 from saywhere.features import content_hashes
 from saywhere.files import hash_text
 from saywhere.hardware import Runtime
@@ -28,6 +27,7 @@ from saywhere.images import read_image
 from saywhere.robustness import texts
 from saywhere.robustness.encode import embed_decoded
 from saywhere.robustness.images import COMMON, GROUPS, SEVERITIES, check_installed, corrupt_image
+from saywhere.task import Task
 from saywhere.trials import Artefacts, asked_places, task_hash
 from saywhere.types import FloatArray, IntArray, Log, Query
 from saywhere.vector_metrics import ranks_of_labels

@@ -24,7 +24,7 @@ from saywhere.data.sources import Sources, name_sources
 from saywhere.errors import InputError
 from saywhere.files import hash_file
 from saywhere.rasters import TIFF_SUFFIXES
-from saywhere.store import Row
+from saywhere.store.row import Row
 from saywhere.types import Record
 
 # A file this young may change again without its time changing: FAT counts in steps of two seconds,

@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from saywhere.errors import InputError
-from saywhere.store import SCHEMA_VERSION, Row
-from saywhere.types import Details, FloatArray, Footprint, Platform, Window
+from saywhere.scored_images import Details
+from saywhere.store import SCHEMA_VERSION
+from saywhere.store.row import Row
+from saywhere.types import FloatArray, Footprint, Platform, Window
 
 if TYPE_CHECKING:
     import pyarrow as pa

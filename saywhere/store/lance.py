@@ -23,14 +23,8 @@ from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
 from saywhere.products import ScoreTotals
-from saywhere.store import (
-    Platforms,
-    Row,
-    StoreInfo,
-    check_k,
-    check_vectors,
-    require_experts,
-)
+from saywhere.scored_images import ScoredImages
+from saywhere.store import Platforms, StoreInfo, check_k, check_vectors, require_experts
 from saywhere.store.columns import (
     VECTOR,
     arrow_rows,
@@ -47,15 +41,15 @@ from saywhere.store.generations import (
     read_manifest,
     storage_error,
 )
+from saywhere.store.row import Row
 from saywhere.store.scan import (
     Wanted,
     best_hits,
-    best_hits_and_totals,
     platform_condition,
     score_all,
     select,
 )
-from saywhere.types import FloatArray, Hit, ScoredImages
+from saywhere.types import FloatArray, Hit
 
 if TYPE_CHECKING:
     import lancedb
@@ -156,7 +150,7 @@ class LanceStore:
     ) -> list[list[Hit]]:
         check_k(k)
         vectors, wanted = self._asked(vectors, platform, area, period)
-        return self._read(lambda table: best_hits(table, vectors, k, wanted))[1]
+        return self._read(lambda table: best_hits(table, vectors, k, wanted))[1][0]
 
     def search_and_total(
         self,
@@ -170,9 +164,7 @@ class LanceStore:
     ) -> tuple[list[list[Hit]], ScoreTotals | None]:
         check_k(k)
         vectors, wanted = self._asked(vectors, platform, area, period)
-        return self._read(
-            lambda table: best_hits_and_totals(table, vectors, k, wanted, temperature)
-        )[1]
+        return self._read(lambda table: best_hits(table, vectors, k, wanted, temperature))[1]
 
     def scores(
         self,

@@ -18,9 +18,10 @@ from saywhere.area import Area
 from saywhere.errors import InputError
 from saywhere.period import Period
 from saywhere.products import Best, ScoreTally, ScoreTotals, exact_scores
+from saywhere.scored_images import Details, ScoredImages
 from saywhere.store import Platforms
 from saywhere.store.columns import DETAILS, TAKEN, VECTOR, details_from, moment
-from saywhere.types import Details, FloatArray, Hit, Platform, ScoredImages
+from saywhere.types import FloatArray, Hit, Platform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,29 +147,29 @@ def score_all(table: Table, queries: FloatArray, wanted: Wanted) -> ScoredImages
     )
 
 
-def best_hits(table: Table, queries: FloatArray, k: int, wanted: Wanted) -> list[list[Hit]]:
-    hits: list[list[Hit]] = []
-    for part in _parts(queries, k):
-        hits.extend(_pass(table, part, wanted, Best(part, k), k))
-    return hits
-
-
-def best_hits_and_totals(
-    table: Table, queries: FloatArray, k: int, wanted: Wanted, temperature: float
-) -> tuple[list[list[Hit]], ScoreTotals]:
+def best_hits(
+    table: Table, queries: FloatArray, k: int, wanted: Wanted, temperature: float | None = None
+) -> tuple[list[list[Hit]], ScoreTotals | None]:
+    """The k best images of each query, and with a temperature what all their scores come to."""
     hits: list[list[Hit]] = []
     totals = []
     for part in _parts(queries, k):
-        tally = ScoreTally(len(part), temperature)
+        tally = None if temperature is None else ScoreTally(len(part), temperature)
         hits.extend(_pass(table, part, wanted, Best(part, k, tally), k))
-        totals.append(tally.totals())
+        if tally is not None:
+            totals.append(tally.totals())
+    return hits, None if temperature is None else _joined(totals, temperature)
+
+
+def _joined(totals: list[ScoreTotals], temperature: float) -> ScoreTotals:
+    """Totals of all queries from those of each part of them."""
     if not totals:
-        return [], ScoreTally(0, temperature).totals()
+        return ScoreTally(0, temperature).totals()
     mean, log_mean_exp = (
         np.concatenate([getattr(part, name) for part in totals])
         for name in ("mean", "log_mean_exp")
     )
-    return hits, ScoreTotals(temperature, totals[0].count, mean, log_mean_exp)
+    return ScoreTotals(temperature, totals[0].count, mean, log_mean_exp)
 
 
 def _parts(queries: FloatArray, k: int) -> Iterator[FloatArray]:

@@ -9,10 +9,11 @@ from functools import cache, partial
 from pathlib import Path
 
 from saywhere.errors import IndexMismatchError, InputError
-from saywhere.store import Row, StoreInfo, check_vectors, index_folder
+from saywhere.store import StoreInfo, check_vectors, index_folder
 from saywhere.store.changes import is_unchanged
 from saywhere.store.generations import read_manifest
 from saywhere.store.lance import LanceStore
+from saywhere.store.row import Row
 
 _NAMED = 5  # examples a problem names
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from saywhere.store import Row, StoreInfo
+from saywhere.store import StoreInfo
 from saywhere.store.generations import MANIFEST, Manifest, lock
 from saywhere.store.lance import LanceStore, generation
+from saywhere.store.row import Row
 from saywhere.types import FloatArray
 
 
