@@ -30,7 +30,7 @@ class _TowerConfig(Frozen):
             return values
         if values.get("weights", "package") != "package":
             values = {"sha256": None, **values}
-        if "tuned" in cls.model_fields and values.get("tuned", "") != "rsicd":
+        if "tuned" in cls.model_fields and values.get("tuned", "") != "shipped":
             values = {"tuned_sha256": None, **values}
         return values
 
@@ -44,8 +44,8 @@ class ImageTowerConfig(_TowerConfig):
             repository or the local folder), ``random`` (tests), or other safetensors: a file, a
             folder, or a hub repository as owner/name.
         sha256: expected hash of the weights, required for ``package``; None: whatever is there.
-        tuned: weights that take the place of the others of the same name: ``rsicd`` (the last
-            blocks tuned on RSICD's captions, part of this package), or safetensors of one's own
+        tuned: weights that take the place of the others of the same name: ``shipped`` (the last
+            blocks, tuned on captions, that come with this package), or safetensors of one's own
             that ``towers tune`` wrote. Empty: none.
         tuned_sha256: their expected hash; None: whatever is there.
         stages: module names whose output is average-pooled over space and concatenated, in order,

@@ -2,12 +2,13 @@
 
 Over the frozen blocks the others learn with a pair of heads as in ``tune``; the heads are thrown
 away, the blocks kept. What they learned of one dataset's captions serves others, too: experts are
-then trained over the tuned tower as over any frozen one.
+then trained over the tuned tower as over any frozen one. Places that experts keep for fitting are
+kept out here, too: a tower that knew them would promise too much.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,10 +56,10 @@ def tune_blocks(
     """Tune the image tower's blocks from ``first`` on and write what changed to ``out``.
 
     Views are those of ``config.views``, all at the default size; the stages ``tuning.stage1`` and
-    ``stage2``, with ``tuning.head_rate`` for the heads.
+    ``stage2``, with ``tuning.head_rate`` for the heads. Tuning starts from the tower of ``config``,
+    tuned weights included; what is written lies over the tower as published.
 
     Args:
-        config: without ``towers.image.tuned``: tuning starts from the tower as published.
         say: lines of progress, and images done.
 
     Raises:
@@ -67,9 +68,9 @@ def tune_blocks(
     """
     log, progress = say
     towers = image_tower(config.towers.image), text_tower(config.towers.text)
-    module, report = load_image_module(config.towers.image)
+    module, _ = load_image_module(config.towers.image)
     part = frozen_part(module, config.towers.image, first)
-    data = prepare(dataset, config, towers, progress)
+    data = prepare(_learning(dataset, config.train.fit_places_ending_in), config, towers, progress)
     prints = [*(str(tower.metadata["fingerprint"]) for tower in towers), f"from {first}"]
     key = training_key(data.train, data.place_ids, config, prints)
     training = work.training(key)
@@ -97,4 +98,16 @@ def tune_blocks(
         train_member(run, log)
     finally:
         torch.set_num_threads(before)
-    return Tuned(save_changes(model, module, report.weight_hash, out), key)
+    plain = config.towers.image.model_copy(update={"tuned": "", "tuned_sha256": None})
+    published, report = load_image_module(plain)
+    return Tuned(save_changes(model, published, report.weight_hash, out), key)
+
+
+def _learning(dataset: Dataset, ending: str | None) -> Dataset:
+    """Without the places that are kept for fitting."""
+    if ending is None:
+        return dataset
+    records = [r for r in dataset.records if not (r.place_id or "").endswith(ending)]
+    known = {record.image_id for record in records}
+    captions = [caption for caption in dataset.captions if caption.image_id in known]
+    return replace(dataset, records=tuple(records), captions=tuple(captions))

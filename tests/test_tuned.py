@@ -22,6 +22,7 @@ from saywhere.towers.pooling import pooled_stages
 from saywhere.towers.tuned import save_changes
 from saywhere.towers.weights import load_image_module
 from saywhere.tuning.blocks import cached_maps, frozen_part, live_blocks
+from saywhere.types import Dataset
 from saywhere.views import FIXED_VIEWS, View
 
 PLAIN = ImageTowerConfig()
@@ -93,7 +94,7 @@ def test_towers_with_and_without_are_not_mixed_up(tuned: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("missing", "no such file; use rsicd"),
+        ("missing", "no such file; use shipped"),
         ("pinned", "towers.image.tuned_sha256"),
         ("base", "was tuned from the weights with SHA-256 other"),
         ("keys", "missing: |does not fit the image tower (unexpected: nothing.like.it)"),
@@ -126,20 +127,40 @@ def test_what_does_not_belong_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_a_presets_blocks_go_with_its_tower_only(tuned: Path) -> None:
-    own = load_config().towers.image
-    assert own.tuned == "rsicd"
-    assert own.tuned_sha256
-    assert load_config(overrides=["towers.image.name=tf_efficientnet_lite2"]).towers.image == (
-        ImageTowerConfig(name="tf_efficientnet_lite2")
-    )
-    random = load_config(overrides=["towers.image.weights=random"]).towers.image
-    assert (random.tuned, random.tuned_sha256) == ("", None)
-    asked = [f"towers.image.tuned={tuned}", "towers.image.weights=random"]
-    assert load_config(overrides=asked).towers.image.tuned == str(tuned)
-    with pytest.raises(ConfigError, match=r"towers\.image"):
-        load_config(overrides=["towers.image=3"])
-    assert load_config(overrides=["towers.image.tuned="]).towers.image == PLAIN
+def test_the_shipped_blocks_bring_their_hash(tower_cache: Path) -> None:
+    """Their file is theirs alone; a hash says nothing about others."""
+    shipped = load_config(overrides=["towers.image.tuned=shipped"]).towers.image
+    assert shipped == ImageTowerConfig(tuned="shipped")
+    assert shipped.tuned_sha256
+    assert PLAIN.tuned_sha256 is None
+    assert over(Path("other")).tuned_sha256 is None
+    files = dict(load_image_module(shipped)[1].files)
+    assert files["shipped.safetensors"] == shipped.tuned_sha256
+
+
+def test_it_goes_on_from_the_towers_own_blocks_without_places_kept_for_fitting(
+    tuned: Path, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from saywhere import tune_blocks
+
+    seen: list[str | None] = []
+
+    def prepared(dataset: Dataset, *more: object) -> object:
+        seen.extend(record.place_id for record in dataset.records)
+        assert {c.image_id for c in dataset.captions} == {r.image_id for r in dataset.records}
+        return prepare(dataset, *more)  # type: ignore[arg-type]
+
+    prepare = tune_blocks.prepare
+    monkeypatch.setattr(tune_blocks, "prepare", prepared)
+    out = tmp_path / "further.safetensors"
+    more = f"towers.image.tuned={tuned}", "tuning.stage1.epochs=0"
+    tune(small_world, out, *(part for value in more for part in ("--set", value)))
+    assert seen
+    assert not [place for place in seen if (place or "").endswith("9")]
+    assert load_file(out).keys() == load_file(tuned).keys()
+    for name, value in load_file(tuned).items():  # nothing was learned: these are the same
+        torch.testing.assert_close(load_file(out)[name], value)
+    assert read_note(out, "base") == PLAIN.sha256
 
 
 def test_going_on_from_the_maps_is_the_whole_tower(small_world: Path, tmp_path: Path) -> None:

@@ -146,16 +146,16 @@ def towers_tune(
 ) -> None:
     """Tune the image tower's last blocks on the captioned images of DATA.
 
-    Starts from the tower as published, without towers.image.tuned. Killed, it goes on where it was
-    when the same command is given again. Use what it writes as towers.image.tuned.
+    Starts from the configured tower; --set towers.image.tuned= for the one as published. Killed, it
+    goes on where it was when the same command is given again. Use what it writes as
+    towers.image.tuned.
     """
     from saywhere.checkpoints import open_work
     from saywhere.data import read
 
     if out.exists() and not overwrite:
         raise InputError(f"{out}: is there already; give --overwrite or another --out")
-    plain = ["towers.image.tuned=", "towers.image.tuned_sha256="]
-    config = _config(preset, config_path, (*overrides, *plain))
+    config = _config(preset, config_path, overrides)
     dataset = read(data)
     try:
         from saywhere.tune_blocks import tune_blocks

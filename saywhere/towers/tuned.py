@@ -18,7 +18,7 @@ from saywhere.towers.filling import fill_part
 if TYPE_CHECKING:
     from torch import nn
 
-_SHIPPED = {"rsicd": Path(__file__).with_name("rsicd.safetensors")}
+_SHIPPED = {"shipped": Path(__file__).with_name("shipped.safetensors")}
 _BASE = "base"  # the note in the file: SHA-256 of the weights it lies over
 
 
