@@ -35,6 +35,8 @@ from saywhere.optimiser import Optimiser
 from saywhere.sources import CachedFeatures, FeatureSource, Wanted
 from saywhere.types import IntArray, Log
 
+_SAY_EVERY_S = 30.0  # at most, within a stage
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -134,22 +136,26 @@ def _train_stage(
     run: Run, tensors: CodeTensors, stage: _Stage, position: _Position, log: Log
 ) -> None:
     """The epochs of one stage that are still to be done."""
-    epochs, started = stage.config.epochs, time.perf_counter()
+    epochs, label, started = stage.config.epochs, _label(stage.name), time.perf_counter()
     if position.epoch == epochs:
         return
+    said = started
     while position.epoch < epochs:
         _train_epoch(run, tensors, stage, position)
         if run.checkpoints and math.isfinite(position.loss) and run.checkpoints.due():
             done = position.epoch == epochs
             run.checkpoints.save(_checkpoint(run, stage, position, done=done))
+        if time.perf_counter() - said > _SAY_EVERY_S and position.epoch < epochs:
+            log(f"{run.name}: {label}, epoch {position.epoch} of {epochs}, "
+                f"loss {position.loss:.3f}")  # fmt: skip
+            said = time.perf_counter()
     if not math.isfinite(position.loss):
         raise ConfigError(
             f"{run.name}: the loss became {position.loss}; lower "
             f"{stage.name}.learning_rate ({stage.config.learning_rate})"
         )
     seconds = time.perf_counter() - started
-    label, loss = _label(stage.name), position.loss
-    log(f"{run.name}: {label}, {epochs} epochs, loss {loss:.3f}, {seconds:.1f} s")
+    log(f"{run.name}: {label}, {epochs} epochs, loss {position.loss:.3f}, {seconds:.1f} s")
 
 
 def _label(stage: str) -> str:

@@ -21,6 +21,7 @@ from saywhere.towers.checkpoint import read_note
 from saywhere.towers.pooling import pooled_stages
 from saywhere.towers.tuned import save_changes
 from saywhere.towers.weights import load_image_module
+from saywhere.trainset import prepare
 from saywhere.tuning.blocks import cached_maps, frozen_part, live_blocks
 from saywhere.types import Dataset
 from saywhere.views import FIXED_VIEWS, View
@@ -150,7 +151,6 @@ def test_it_goes_on_from_the_towers_own_blocks_without_places_kept_for_fitting(
         assert {c.image_id for c in dataset.captions} == {r.image_id for r in dataset.records}
         return prepare(dataset, *more)  # type: ignore[arg-type]
 
-    prepare = tune_blocks.prepare
     monkeypatch.setattr(tune_blocks, "prepare", prepared)
     out = tmp_path / "further.safetensors"
     more = f"towers.image.tuned={tuned}", "tuning.stage1.epochs=0"
@@ -248,7 +248,10 @@ def test_killed_it_goes_on(
         tune(small_world, out)
     assert not out.exists()
     monkeypatch.setattr(stages, "_train_epoch", whole)
+    monkeypatch.setattr(stages, "_SAY_EVERY_S", 0.0)
     monkeypatch.setattr("saywhere.tuning.blocks._compiled", partial(pytest.fail, "maps anew"))
-    assert "resumed: blocks at tuning.stage1 epoch 1" in tune(small_world, out)
+    said = tune(small_world, out)
+    assert "resumed: blocks at tuning.stage1 epoch 1" in said
+    assert "blocks: tuning.stage1, epoch 2 of 3, loss" in said
     for name, value in load_file(tuned).items():
         torch.testing.assert_close(load_file(out)[name], value)
