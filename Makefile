@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check lint types imports track4 bench reproduce reproduce-results clean
+.PHONY: help demo test check lint types imports track4 bench tower reproduce reproduce-results clean
 
 help:
 	@echo "make demo    install into $(VENV), train on a rendered world, answer three descriptions"
@@ -12,6 +12,7 @@ help:
 	@echo "make check   the same checks without installing"
 	@echo "make track4  train and evaluate on real imagery: make track4 DATA=../shared/data"
 	@echo "make reproduce  remake the experts that come with the package: make reproduce DATA=../shared/data"
+	@echo "make tower   tune the image tower's last blocks that come with the package, about an hour: make tower DATA=../shared/data"
 	@echo "make bench   measure speed and memory: make bench DATA=../shared/data, about 15 minutes"
 	@echo "make clean   remove $(VENV), caches and the demo's output"
 
@@ -54,6 +55,14 @@ DATA ?= ../shared/data
 track4: $(STAMP)
 	$(BIN)/saywhere train $(DATA)/geotext-mini/train.json --out runs/experts --overwrite
 	$(BIN)/saywhere evaluate $(DATA)/track4-mini --experts runs/experts --unknown-platforms --out runs/track4.json
+
+# Remakes the tuned blocks of the image tower that come with the package.
+tower: $(STAMP)
+	$(BIN)/saywhere towers tune $(DATA)/rsicd/train-without-valid --config examples/tower.toml \
+	  --set towers.image.tuned= --out runs/tower-rsicd.safetensors --overwrite
+	$(BIN)/saywhere towers tune $(DATA)/geotext-mini/train.json --config examples/tower-geotext.toml \
+	  --set towers.image.tuned=runs/tower-rsicd.safetensors --out runs/tower.safetensors --overwrite
+	@echo "compare runs/tower.safetensors with saywhere/towers/shipped.safetensors"
 
 # Remakes the experts that come with the package; their card is saywhere/shipped/README.md.
 reproduce: $(STAMP)

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saywhere.checkpoints import WorkFolder
+from saywhere.batches import TrainingSet
+from saywhere.checkpoints import Training, WorkFolder
 from saywhere.config import Config
 from saywhere.features import Progress
 from saywhere.heads import Ensemble, create_member
@@ -25,6 +26,7 @@ from saywhere.towers.weights import load_image_module
 from saywhere.train import member_seed, training_key
 from saywhere.trainset import prepare
 from saywhere.tuning.blocks import cached_maps, frozen_part, live_blocks
+from saywhere.tuning.live import LiveTower
 from saywhere.tuning.processes import this_process
 from saywhere.tuning.source import LiveFeatures
 from saywhere.types import Dataset, Log
@@ -55,9 +57,9 @@ def tune_blocks(
 ) -> Tuned:
     """Tune the image tower's blocks from ``first`` on and write what changed to ``out``.
 
-    Views are those of ``config.views``, all at the default size; the stages ``tuning.stage1`` and
-    ``stage2``, with ``tuning.head_rate`` for the heads. Tuning starts from the tower of ``config``,
-    tuned weights included; what is written lies over the tower as published.
+    Views are those of ``config.views``, all at the default size. The heads learn first, alone, by
+    ``train.stage1`` and ``stage2``; then ``tuning`` has its two stages. The tower of ``config`` is
+    where it starts, tuned weights included; what is written lies over the tower as published.
 
     Args:
         say: lines of progress, and images done.
@@ -79,28 +81,40 @@ def tune_blocks(
     how = config.towers.image.size, config.threads, progress
     maps = cached_maps(part, towers[0], data.requests, training.folder / "maps.npy", how)
     live, model = live_blocks(module, config.towers.image, first, maps)
-    seed = member_seed(config.seed, _NAME)
-    member = create_member(data.train.views, data.train.texts, config.head, seed)
-    run = Run(
-        name=_NAME,
-        module=Ensemble([member], {f"image.{n}": p for n, p in live.parameters.items()}),
-        data=data.train,
-        config=config,
-        generator=np.random.default_rng([seed, 1]),
-        continued=False,
-        checkpoints=training.member("tower", _NAME),
-        source=LiveFeatures(
-            data.train, (live, None), config.tuning, this_process(config.tuning), seed
-        ),
-    )
     torch.set_num_threads(config.threads)
     try:
-        train_member(run, log)
+        for run in _runs(data.train, live, config, training):
+            train_member(run, log)
     finally:
         torch.set_num_threads(before)
     plain = config.towers.image.model_copy(update={"tuned": "", "tuned_sha256": None})
     published, report = load_image_module(plain)
     return Tuned(save_changes(model, published, report.weight_hash, out), key)
+
+
+def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training) -> list[Run]:
+    """The heads alone, then the blocks under them."""
+    seed = member_seed(config.seed, _NAME)
+    member = create_member(data.views, data.texts, config.head, seed)
+    heads = Run(
+        name="heads",
+        module=member,
+        data=data,
+        config=config,
+        generator=np.random.default_rng([seed, 0]),
+        continued=False,
+        checkpoints=training.member("tower", "heads"),
+    )
+    processes = this_process(config.tuning)
+    blocks = replace(
+        heads,
+        name=_NAME,
+        module=Ensemble([member], {f"image.{n}": p for n, p in live.parameters.items()}),
+        generator=np.random.default_rng([seed, 1]),
+        checkpoints=training.member("tower", _NAME),
+        source=LiveFeatures(data, (live, None), config.tuning, processes, seed),
+    )
+    return [heads, blocks]
 
 
 def _learning(dataset: Dataset, ending: str | None) -> Dataset:

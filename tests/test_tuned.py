@@ -31,7 +31,7 @@ RECIPE = (
     "towers.text.words=", 'views.test=["full"]', "views.train=1", "head.hidden=0",
     "head.dimension=16", "tuning.head_rate=5", "tuning.stage1.epochs=3",
     "tuning.stage1.batch_size=8", "tuning.stage1.learning_rate=1e-3", "tuning.stage2.epochs=0",
-    "threads=1",
+    "train.stage1.epochs=2", "train.stage2.epochs=0", "threads=1",
 )  # fmt: skip
 
 
