@@ -87,7 +87,10 @@ def test_each_row_left_out_is_everything_but_one(file: Path) -> None:
 def test_what_the_recipe_lacks_is_not_left_out(file: Path) -> None:
     rows = _steps(file, 'config.towers.text.words=""')
     assert "− member in closed form" in rows
-    assert not any("static words" in name for name in rows)
+    assert not any("static words" in name or "tuned blocks" in name for name in rows)
+    rows = _steps(file, 'config.towers.image.tuned="shipped"')
+    assert rows["− tuned blocks"].overrides == ('towers.image.tuned=""',)
+    assert "− tuned blocks and static words and member in closed form" in rows
 
 
 def test_the_generalist_of_matched_parameters_has_as_many(file: Path) -> None:

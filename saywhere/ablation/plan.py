@@ -24,6 +24,7 @@ _OFF: dict[str, tuple[str, ...]] = {
 }
 # What the method stands on here, and the paper does not know; each left out once.
 _BASIS: dict[str, tuple[str, ...]] = {
+    "tuned blocks": ('towers.image.tuned=""',),
     "static words": ('towers.text.words=""',),
     "member in closed form": ("train.canonical.weight=0",),
 }
@@ -77,14 +78,15 @@ def _without(ablation: AblationConfig, mode: FusionMode) -> list[Step]:
     basis = _basis(ablation.recipe())
     rows += [Step(f"− {part}", section, EVERYTHING, basis[part], mode) for part in basis]
     if len(basis) > 1:
-        both = tuple(override for overrides in basis.values() for override in overrides)
-        rows += [Step(f"− {' and '.join(basis)}", section, EVERYTHING, both, mode)]
+        every = tuple(override for overrides in basis.values() for override in overrides)
+        rows += [Step(f"− {' and '.join(basis)}", section, EVERYTHING, every, mode)]
     return rows
 
 
 def _basis(recipe: Config) -> dict[str, tuple[str, ...]]:
     """Those parts of ``_BASIS`` that the recipe has."""
-    present = (bool(recipe.towers.text.words), bool(recipe.train.canonical.weight))
+    towers = recipe.towers
+    present = bool(towers.image.tuned), bool(towers.text.words), bool(recipe.train.canonical.weight)
     return {part: _BASIS[part] for part, there in zip(_BASIS, present, strict=True) if there}
 
 
