@@ -101,6 +101,9 @@ def _towers(experts: ExpertSet) -> str:
     for side, name in (("image", towers.image.name), ("text", towers.text.name)):
         licence = _TOWER_LICENCES.get(name, "as its publisher states")
         rows.append(f"| {name} | {licence} | `{experts.towers[side]}` |")
+    if towers.image.tuned:
+        tuned = Path(towers.image.tuned).name
+        rows.append(f"| {tuned} (last blocks of the image tower, tuned) | as the tower's | |")
     if towers.text.words:
         rows.append(f"| {towers.text.words} (in the text tower) | {_WORDS_LICENCE} | |")
     return "\n".join(rows)
