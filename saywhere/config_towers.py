@@ -60,7 +60,7 @@ class ImageTowerConfig(_TowerConfig):
     weights: str = "package"
     sha256: OptionalText = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     tuned: str = ""
-    tuned_sha256: OptionalText = "TUNEDHASH"
+    tuned_sha256: OptionalText = "ac1661569a5083606f02b910dae66fcfba9cf8c1db317498539b90c12a16aab1"
     stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
     size: int = Field(224, ge=16, le=2048)
     precision: Precision = "float32"
