@@ -38,7 +38,9 @@ PARTS: dict[str, Part] = {
 }
 ROOT = Path(__file__).parents[1]
 # What the table stands on: the recipe as it was before it got these parts.
-_BEFORE = ('towers.text.words=""', "train.canonical.weight=0", "views.degraded=0")
+_BEFORE = (
+    'towers.image.tuned=""', 'towers.text.words=""', "train.canonical.weight=0", "views.degraded=0",
+)  # fmt: skip
 
 
 def main() -> None:

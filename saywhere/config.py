@@ -8,7 +8,7 @@ checkpoint by ``dump_config``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -191,12 +191,26 @@ def load_config(
     if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"preset {name!r} is unknown; choose one of: {', '.join(PRESETS)}")
     values |= deepcopy(dict(PRESETS[name]))
+    _keep_to_its_tower(values, layers)
     for layer in layers:
         merge(values, layer)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, Config)) from None
+
+
+def _keep_to_its_tower(values: dict[str, Any], layers: Iterable[Mapping[str, Any]]) -> None:
+    """Tuned blocks that a preset names are its own tower's: where another is named, they go."""
+    own = ImageTowerConfig()
+    for layer in layers:
+        towers = layer.get("towers")
+        image = towers.get("image") if isinstance(towers, Mapping) else None
+        if not isinstance(image, Mapping):
+            continue  # refused by the model, if it is anything at all
+        named = image.get("name", own.name), image.get("weights", own.weights)
+        if named != (own.name, own.weights):
+            values.get("towers", {}).get("image", {}).pop("tuned", None)
 
 
 def load_resolved(path: Path) -> Config:

@@ -28,7 +28,8 @@ from saywhere.views import FIXED_VIEWS, View
 
 PLAIN = ImageTowerConfig()
 RECIPE = (
-    "towers.text.words=", 'views.test=["full"]', "views.train=1", "head.hidden=0",
+    "towers.image.tuned=", "towers.text.words=",
+    'views.test=["full"]', "views.train=1", "head.hidden=0",
     "head.dimension=16", "tuning.head_rate=5", "tuning.stage1.epochs=3",
     "tuning.stage1.batch_size=8", "tuning.stage1.learning_rate=1e-3", "tuning.stage2.epochs=0",
     "train.stage1.epochs=2", "train.stage2.epochs=0", "threads=1",
@@ -130,13 +131,25 @@ def test_what_does_not_belong_is_refused(
 
 def test_the_shipped_blocks_bring_their_hash(tower_cache: Path) -> None:
     """Their file is theirs alone; a hash says nothing about others."""
-    shipped = load_config(overrides=["towers.image.tuned=shipped"]).towers.image
+    shipped = load_config().towers.image
     assert shipped == ImageTowerConfig(tuned="shipped")
-    assert shipped.tuned_sha256
     assert PLAIN.tuned_sha256 is None
     assert over(Path("other")).tuned_sha256 is None
     files = dict(load_image_module(shipped)[1].files)
     assert files["shipped.safetensors"] == shipped.tuned_sha256
+
+
+def test_a_presets_blocks_go_with_its_tower_only(tuned: Path) -> None:
+    assert load_config(overrides=["towers.image.tuned="]).towers.image == PLAIN
+    other = load_config(overrides=["towers.image.name=tf_efficientnet_lite2"])
+    assert other.towers.image == ImageTowerConfig(name="tf_efficientnet_lite2")
+    random = load_config(overrides=["towers.image.weights=random"]).towers.image
+    assert (random.tuned, random.tuned_sha256) == ("", None)
+    asked = [f"towers.image.tuned={tuned}", "towers.image.weights=random"]
+    assert load_config(overrides=asked).towers.image.tuned == str(tuned)
+    for strange in ("towers=3", "towers.image=3"):
+        with pytest.raises(ConfigError, match="towers"):
+            load_config(overrides=[strange])
 
 
 def test_it_goes_on_from_the_towers_own_blocks_without_places_kept_for_fitting(
