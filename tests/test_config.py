@@ -47,16 +47,19 @@ def test_the_default_is_the_small_preset() -> None:
     found = load_config()
     assert found.preset == "small"
     text = found.towers.text.model_copy(update={"words": ""})
-    towers = found.towers.model_copy(update={"text": text})
+    image = found.towers.image.model_copy(update={"tuned": "", "tuned_sha256": None})
+    towers = found.towers.model_copy(update={"text": text, "image": image})
     train = found.train.model_copy(update={"canonical": Config().train.canonical})
     assert found.model_copy(update={"towers": towers, "train": train}) == Config()
     assert (found.towers.text.words, found.train.canonical.weight) == ("wordllama", 1.0)
+    assert found.towers.image.tuned == "shipped"
 
 
 def test_a_written_configuration_stays_what_it_was(tmp_path: Path) -> None:
     """What a preset sets since then does not change experts that were trained before."""
     values = tomllib.loads(dump_config(load_config()))
     del values["train"]["canonical"], values["towers"]["text"]["words"]
+    del values["towers"]["image"]["tuned"], values["towers"]["image"]["tuned_sha256"]
     (tmp_path / "config.toml").write_text(tomli_w.dumps(values), "utf-8")
     assert load_resolved(tmp_path / "config.toml") == Config()
     assert load_config(path=tmp_path / "config.toml") == load_config()
