@@ -175,7 +175,10 @@ def fold_image_features(
     if experts.image_classifier is not None and _by_images(experts) and len(known):
         means = np.stack([views.mean(0) for views in features[_FROZEN]])
         log_probability = experts.image_classifier.log_probability(means)
-    gates = image_gates(experts.config.fusion.mode, experts.platforms, known, log_probability)
+    mode = experts.config.fusion.mode
+    if mode == "known":
+        known = experts.in_domain(known, features.get(_FROZEN, ()))
+    gates = image_gates(mode, experts.platforms, known, log_probability)
     embeddings = [e.encode_image(features[_key(e.image_adapter)]) for e in experts.experts]
     return fold_images(embeddings, gates)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saywhere.adapters import Adapter
+from saywhere.domain import Domain, domain_from_arrays
 from saywhere.errors import ExpertError
 from saywhere.hubness import COORDINATES, Hubness, hubness_from_arrays
 from saywhere.types import FloatArray, Platform
@@ -81,6 +82,8 @@ class Expert:
         image_adapter, text_adapter: what the towers' weights are updated by before the heads see
             their features, shared by the members; None for a frozen tower.
         hubness: what is taken off for being near everything; None: nothing.
+        domain: which images of its platform it learned from, others being the generalist's; None:
+            all.
     """
 
     platform: Platform | None
@@ -88,6 +91,7 @@ class Expert:
     image_adapter: Adapter | None = None
     text_adapter: Adapter | None = None
     hubness: Hubness | None = None
+    domain: Domain | None = None
 
     @property
     def name(self) -> str:
@@ -168,7 +172,7 @@ class Expert:
         }
 
     def arrays(self) -> dict[str, FloatArray]:
-        """The heads, under flat names, for a safetensors file."""
+        """The heads, hubness and domain, under flat names, for a safetensors file."""
         out: dict[str, FloatArray] = {}
         for index, member in enumerate(self.members):
             out[f"{index}.logit_scale"] = np.asarray([member.logit_scale], np.float32)
@@ -177,7 +181,9 @@ class Expert:
             for side, head in (("image", member.image), ("text", member.text)):
                 for name in _PARAMETERS:
                     out[f"{index}.{side}.{name}"] = getattr(head, name)
-        return out | (self.hubness.arrays() if self.hubness else {})
+        for part in (self.hubness, self.domain):
+            out |= part.arrays() if part else {}
+        return out
 
 
 def _without_hubness(vectors: FloatArray, hubness: Hubness | None) -> FloatArray:
@@ -202,10 +208,10 @@ def expert_from_arrays(
     members: list[Member] = []
     while f"{len(members)}.logit_scale" in arrays:
         members.append(_member(f"{len(members)}.", arrays))
-    hubness = hubness_from_arrays(arrays)
+    hubness, domain = hubness_from_arrays(arrays), domain_from_arrays(arrays)
     weighted = sum(f"{index}.weight" in arrays for index in range(len(members)))
     expected = len(members) * (2 * len(_PARAMETERS) + 1) + weighted
-    expected += len(hubness.arrays()) if hubness else 0
+    expected += sum(len(part.arrays()) for part in (hubness, domain) if part)
     if not members or len(arrays) != expected:
         raise ExpertError(
             f"expert file: {len(members)} members take {expected} arrays, it holds {len(arrays)}; "
@@ -214,7 +220,7 @@ def expert_from_arrays(
     image, text = _adapter("image.", adapters or {}), _adapter("text.", adapters or {})
     if sum(len(found.arrays) for found in (image, text) if found) != len(adapters or {}):
         raise ExpertError("expert file: adapters of another tower than image and text; train anew")
-    made = Expert(platform, tuple(members), image, text, hubness)
+    made = Expert(platform, tuple(members), image, text, hubness, domain)
     if hubness and hubness.images.shape[1] + COORDINATES != made.dimension:
         raise ExpertError("expert file: hubness banks of another dimension; train it anew")
     return made

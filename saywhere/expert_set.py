@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from saywhere.classify import PlatformClassifier
 from saywhere.config import Config, FusionMode
 from saywhere.expert import Expert
-from saywhere.fusion import Calibration, neutral
+from saywhere.fusion import UNKNOWN, Calibration, neutral
 from saywhere.sharpness import Sharpness
-from saywhere.types import FloatArray, Platform
+from saywhere.types import PLATFORMS, FloatArray, IntArray, Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,19 @@ class ExpertSet:
     def platforms(self) -> tuple[Platform | None, ...]:
         """The platform of each expert, None for a generalist."""
         return tuple(expert.platform for expert in self.experts)
+
+    def in_domain(self, known: IntArray, features: Sequence[FloatArray]) -> IntArray:
+        """``known``, but ``UNKNOWN`` where the platform's expert learned from other images.
+
+        Args:
+            known: (n,) index into ``PLATFORMS`` or ``UNKNOWN``.
+            features: of the frozen tower, for each image (views, features) float32.
+        """
+        for expert in self.experts:
+            if expert.platform is not None and expert.domain is not None:
+                own = known == PLATFORMS.index(expert.platform)
+                known = np.where(own & ~expert.domain.contains(features), UNKNOWN, known)
+        return known
 
     def calibration(self, mode: FusionMode | None = None) -> Calibration:
         """The fitted calibration of ``mode`` (default: the configured one)."""

@@ -198,7 +198,9 @@ def _similarity(
 def _gates(
     experts: ExpertSet, mode: FusionMode, features: list[FloatArray], platforms: IntArray
 ) -> FloatArray:
-    known = platforms if mode == "known" else np.full(len(features), UNKNOWN, np.int64)
+    known = np.full(len(features), UNKNOWN, np.int64)
+    if mode == "known":
+        known = experts.in_domain(platforms, features)
     log_probability = None
     if experts.image_classifier is not None:
         means = np.stack([views.mean(0) for views in features])

@@ -18,7 +18,7 @@ refitting it re-indexes nothing. The modes are settings of g and w:
     weighted  g equal for all experts, a fitted
     gated     g = classifier's probability (one-hot where known), a, b, lambda fitted
     known     an image whose platform is known and has an expert is that expert's alone, any other
-              the generalist's alone; a, b fitted
+              (and one of another kind than the expert learned from) the generalist's; a, b fitted
 
 But for ``known``, a generalist's gate is 1 for every image, and its prior is 1; the gates of the
 other experts sum to one for every image: an image of a platform that has no expert belongs to all

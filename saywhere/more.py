@@ -1,7 +1,8 @@
 """A platform's expert that has images of its own: thousands for it, hundreds for all the others.
 
 The paper's own imbalance the other way round: where one platform has a large dataset, its expert
-learns from it, and the generalist that answers for everything else never sees it.
+learns from it, and the generalist that answers for everything else never sees it. Images of that
+platform that look like the main dataset's stay the generalist's (``domain``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from saywhere.batches import TrainingSet, joined
 from saywhere.config import CanonicalConfig, Config, StageConfig
+from saywhere.domain import Domain, fit_domain
 from saywhere.errors import InputError
 from saywhere.expert import Expert
 from saywhere.hubness import Hubness
@@ -45,9 +47,20 @@ def with_more(
         data = _mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
         log(f"{platform}: an expert from {len(data)} images, those of the main dataset repeated")
         (expert,) = train_layout(data, expert_config(config), log, _named(find, platform))
-        made[platform] = corrected(Expert(platform, expert.members), data, config)
+        made[platform] = replace(
+            corrected(Expert(platform, expert.members), data, config),
+            domain=_domain(own.of_platform(platform), more.of_platform(platform)),
+        )
     order = [*PLATFORMS, None]
     return tuple(sorted(made.values(), key=lambda expert: order.index(expert.platform)))
+
+
+def _domain(own: TrainingSet, more: TrainingSet) -> Domain | None:
+    """What tells ``more`` from ``own``; None where there are no others of that platform."""
+    if not len(own):
+        return None
+    seen = [np.split(data.views, data.view_start[1:-1]) for data in (more, own)]
+    return fit_domain(*seen)
 
 
 def corrected(expert: Expert, data: TrainingSet, config: Config) -> Expert:

@@ -241,7 +241,7 @@ def test_it_is_not_written_over(tuned: Path, small_world: Path) -> None:
 def test_killed_it_goes_on(
     tuned: Path, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted in its blocks' second epoch it ends with the same numbers, from the maps it has."""
+    """Interrupted in the blocks' second epoch it ends the same, from the maps it has."""
     from saywhere import stages
 
     epochs = 0
