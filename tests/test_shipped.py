@@ -61,16 +61,16 @@ def test_experts_that_were_trained_here_come_first(
 @pytest.mark.real
 @pytest.mark.slow
 def test_they_are_as_good_as_their_card_says(data_root: Path, tower_cache: Path) -> None:
-    assert "19.8" in (SHIPPED / "README.md").read_text("utf-8")
+    assert "20.3" in (SHIPPED / "README.md").read_text("utf-8")
     task = make_task(read(data_root / "rsicd/valid_filename.txt"))
     found = evaluate(load_experts(SHIPPED), task, runtime=Runtime(2))
-    assert found.to_dict()["r_mean"] == pytest.approx(19.8, abs=0.5)
+    assert found.to_dict()["r_mean"] == pytest.approx(20.3, abs=0.5)
     task = make_task(read(data_root / "track4-mini"))
     found = evaluate(load_experts(SHIPPED), task, platforms_unknown=True, runtime=Runtime(2))
-    # The card says 47.6; other builds of the towers' runtime may turn a few ranks.
-    assert found.to_dict()["t2i_r_mean"] == pytest.approx(47.6, abs=1.0)
+    # The card says 51.3; other builds of the towers' runtime may turn a few ranks.
+    assert found.to_dict()["t2i_r_mean"] == pytest.approx(51.3, abs=1.0)
     match = found.context["match_as_searched"]
     assert match["cross_fitted"] is False
-    # docs/robustness.md says 0.009 and 0.050; chance alone gives about 0.05 of the second.
+    # docs/robustness.md says 0.011 and 0.063; chance alone gives about 0.05 of the second.
     assert match["expected_calibration_error"] < 0.02
-    assert match["expected_calibration_error_first"] < 0.09
+    assert match["expected_calibration_error_first"] < 0.1
