@@ -8,6 +8,7 @@ kept out here, too: a tower that knew them would promise too much.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ import torch
 from saywhere.batches import TrainingSet
 from saywhere.checkpoints import Training, WorkFolder
 from saywhere.config import Config
+from saywhere.errors import InputError
 from saywhere.features import Progress
 from saywhere.heads import Ensemble, create_member
+from saywhere.ranks import count
 from saywhere.stages import Run, train_member
 from saywhere.towers import image_tower, text_tower
 from saywhere.towers.tuned import save_changes
@@ -66,9 +69,11 @@ def tune_blocks(
 
     Raises:
         ConfigError: blocks that the tower does not have, or training diverged.
-        InputError, ImageError: as ``prepare``.
+        InputError, ImageError: as ``prepare``; or one of several processes.
     """
     log, progress = say
+    if count() > 1:
+        raise InputError(f"{count()} processes: blocks are tuned by one; start the command plainly")
     towers = image_tower(config.towers.image), text_tower(config.towers.text)
     module, _ = load_image_module(config.towers.image)
     part = frozen_part(module, config.towers.image, first)
@@ -77,12 +82,12 @@ def tune_blocks(
     key = training_key(data.train, data.place_ids, config, prints)
     training = work.training(key)
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # of each of the threads that fill the cache
-    how = config.towers.image.size, config.threads, progress
-    maps = cached_maps(part, towers[0], data.requests, training.folder / "maps.npy", how)
-    live, model = live_blocks(module, config.towers.image, first, maps)
-    torch.set_num_threads(config.threads)
     try:
+        torch.set_num_threads(1)  # of each of the threads that fill the cache
+        how = config.towers.image.size, config.threads, progress
+        maps = cached_maps(part, towers[0], data.requests, training.folder / "maps.npy", how)
+        live, model = live_blocks(module, config.towers.image, first, maps)
+        torch.set_num_threads(config.threads)
         for run in _runs(data.train, live, config, training):
             train_member(run, log)
     finally:
@@ -92,8 +97,8 @@ def tune_blocks(
     return Tuned(save_changes(model, published, report.weight_hash, out), key)
 
 
-def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training) -> list[Run]:
-    """The heads alone, then the blocks under them."""
+def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training) -> Iterator[Run]:
+    """The heads alone and, when these are trained, the blocks under them."""
     seed = member_seed(config.seed, _NAME)
     member = create_member(data.views, data.texts, config.head, seed)
     heads = Run(
@@ -105,16 +110,18 @@ def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training
         continued=False,
         checkpoints=training.member("tower", "heads"),
     )
+    yield heads
     processes = this_process(config.tuning)
-    blocks = replace(
+    live.module.to(processes.device)
+    adapted = {f"image.{name}": parameter for name, parameter in live.parameters.items()}
+    yield replace(
         heads,
         name=_NAME,
-        module=Ensemble([member], {f"image.{n}": p for n, p in live.parameters.items()}),
+        module=Ensemble([member], adapted).to(processes.device),
         generator=np.random.default_rng([seed, 1]),
         checkpoints=training.member("tower", _NAME),
         source=LiveFeatures(data, (live, None), config.tuning, processes, seed),
     )
-    return [heads, blocks]
 
 
 def _learning(dataset: Dataset, ending: str | None) -> Dataset:

@@ -238,6 +238,16 @@ def test_it_is_not_written_over(tuned: Path, small_world: Path) -> None:
     assert tuned.read_bytes() == before
 
 
+def test_several_processes_are_refused(
+    small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    command = ["towers", "tune", str(small_world / "geotext/train.json")]
+    result = CliRunner().invoke(commands, [*command, "--out", str(tmp_path / "t.safetensors")])
+    assert isinstance(result.exception, InputError)
+    assert "2 processes" in str(result.exception)
+
+
 def test_killed_it_goes_on(
     tuned: Path, small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,8 +66,8 @@ def save_changes(module: nn.Module, original: nn.Module, base: str, path: Path) 
 
     own = original.state_dict()
     changed = {
-        name: value.detach().to(torch.float16).contiguous()
-        for name, value in module.state_dict().items()
+        name: value.to(torch.float16).contiguous()
+        for name, value in ((name, value.cpu()) for name, value in module.state_dict().items())
         if not torch.equal(value, own[name])
     }
     with atomic_path(path) as temporary:
