@@ -230,12 +230,15 @@ def _round_number(value: float) -> float:
 
 
 def _scale(frame: _Frame) -> list[str]:
+    """A scale bar at the lower right: latitudes stand on the left, longitudes above."""
     metres = _round_number(frame.metres_unit * _WIDTH / 4)
     length, y = metres / frame.metres_unit, frame.height - 24
+    x = _WIDTH - length - 28
     name = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
     return [
-        f'<rect x="16" y="{y - 20:.0f}" width="{length + 24:.0f}" height="36" fill="#fff" '
-        f'fill-opacity="0.85" rx="4"/><path d="M28 {y:.0f}v8h{length:.1f}v-8" fill="none" '
-        f'stroke="#12203c" stroke-width="2"/><text x="28" y="{y - 4:.0f}" font-size="14" '
+        f'<rect x="{x - 12:.0f}" y="{y - 20:.0f}" width="{length + 24:.0f}" height="36" '
+        f'fill="#fff" fill-opacity="0.85" rx="4"/>'
+        f'<path d="M{x:.1f} {y:.0f}v8h{length:.1f}v-8" fill="none" '
+        f'stroke="#12203c" stroke-width="2"/><text x="{x:.1f}" y="{y - 4:.0f}" font-size="14" '
         f'fill="#12203c">{name}</text>'
     ]
