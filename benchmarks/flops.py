@@ -110,7 +110,7 @@ def _count(
     from torch.utils.flop_counter import FlopCounterMode
 
     from saywhere.towers.lora import attach, find_sites
-    from saywhere.tuning.live import _calmed
+    from saywhere.tuning.live import calmed
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         features = wrapper(inputs)
@@ -127,7 +127,7 @@ def _count(
             held[storage._cdata] = storage
         return tensor
 
-    _calmed(module)
+    calmed(module)
     with FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             adapted = wrapper(inputs)
