@@ -25,13 +25,9 @@ class _TowerConfig(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _own_pin(cls, values: object) -> object:
-        """The default hashes are those of what we name: they say nothing about other weights."""
-        if not isinstance(values, dict):
-            return values
-        if values.get("weights", "package") != "package":
-            values = {"sha256": None, **values}
-        if "tuned" in cls.model_fields and values.get("tuned", "") != "shipped":
-            values = {"tuned_sha256": None, **values}
+        """The default hash is the package's: it says nothing about other weights."""
+        if isinstance(values, dict) and values.get("weights", "package") != "package":
+            return {"sha256": None, **values}
         return values
 
 
@@ -64,6 +60,14 @@ class ImageTowerConfig(_TowerConfig):
     stages: tuple[str, ...] = ("blocks.2", "blocks.4", "blocks.5", "blocks.6")
     size: int = Field(224, ge=16, le=2048)
     precision: Precision = "float32"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_tuned_pin(cls, values: object) -> object:
+        """Likewise the default hash of tuned weights is that of the shipped ones."""
+        if isinstance(values, dict) and values.get("tuned", "") != "shipped":
+            return {"tuned_sha256": None, **values}
+        return values
 
 
 class TextTowerConfig(_TowerConfig):

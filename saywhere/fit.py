@@ -37,7 +37,7 @@ from saywhere.provenance import origin
 from saywhere.sharpness import FEWEST, FOLDS, NONE_SHARE, Sharpness
 from saywhere.towers import ImageTower, TextTower
 from saywhere.train import train_layout, training_key
-from saywhere.trainset import PreparedData, prepare
+from saywhere.trainset import PreparedData, kept_for_fitting, prepare
 from saywhere.tune import Material, tune_experts
 from saywhere.types import Dataset, FloatArray, IntArray, Log
 
@@ -133,9 +133,7 @@ def _prepare_more(
 def fitting_items(data: PreparedData, config: Config) -> IntArray:
     """Items of the places kept for fitting; empty where none are."""
     ending = config.train.fit_places_ending_in
-    if ending is None:
-        return np.empty(0, np.int64)
-    chosen = [index for index, place in enumerate(data.place_ids) if place.endswith(ending)]
+    chosen = [i for i, place in enumerate(data.place_ids) if kept_for_fitting(place, ending)]
     return np.asarray(chosen, np.int64)
 
 

@@ -131,6 +131,11 @@ def training_texts(dataset: Dataset, config: TextConfig) -> list[list[str]]:
     return [list(texts) for texts in by_image.values()]
 
 
+def kept_for_fitting(place: str | None, ending: str | None) -> bool:
+    """Whether a place is kept apart to fit on; ``ending``: ``train.fit_places_ending_in``."""
+    return ending is not None and (place or "").endswith(ending)
+
+
 def codes(values: Iterable[Hashable]) -> IntArray:
     """(n,) int64: equal values share a code, numbered by first appearance."""
     seen: dict[Hashable, int] = {}

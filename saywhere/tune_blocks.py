@@ -20,6 +20,7 @@ from saywhere.checkpoints import Training, WorkFolder
 from saywhere.config import Config
 from saywhere.errors import InputError
 from saywhere.features import Progress
+from saywhere.hardware import Runtime
 from saywhere.heads import Ensemble, create_member
 from saywhere.ranks import count
 from saywhere.stages import Run, train_member
@@ -27,7 +28,7 @@ from saywhere.towers import image_tower, text_tower
 from saywhere.towers.tuned import save_changes
 from saywhere.towers.weights import load_image_module
 from saywhere.train import member_seed, training_key
-from saywhere.trainset import prepare
+from saywhere.trainset import kept_for_fitting, prepare
 from saywhere.tuning.blocks import cached_maps, frozen_part, live_blocks
 from saywhere.tuning.live import LiveTower
 from saywhere.tuning.processes import this_process
@@ -74,11 +75,15 @@ def tune_blocks(
     log, progress = say
     if count() > 1:
         raise InputError(f"{count()} processes: blocks are tuned by one; start the command plainly")
-    towers = image_tower(config.towers.image), text_tower(config.towers.text)
+    runtime = Runtime(config.threads)
+    towers = (
+        image_tower(config.towers.image, runtime=runtime),
+        text_tower(config.towers.text, runtime=runtime),
+    )
     module, _ = load_image_module(config.towers.image)
     part = frozen_part(module, config.towers.image, first)
     data = prepare(_learning(dataset, config.train.fit_places_ending_in), config, towers, progress)
-    prints = [*(str(tower.metadata["fingerprint"]) for tower in towers), f"from {first}"]
+    prints = [*(tower.fingerprint for tower in towers), f"from {first}"]
     key = training_key(data.train, data.place_ids, config, prints)
     training = work.training(key)
     before = torch.get_num_threads()
@@ -126,9 +131,7 @@ def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training
 
 def _learning(dataset: Dataset, ending: str | None) -> Dataset:
     """Without the places that are kept for fitting."""
-    if ending is None:
-        return dataset
-    records = [r for r in dataset.records if not (r.place_id or "").endswith(ending)]
+    records = [r for r in dataset.records if not kept_for_fitting(r.place_id, ending)]
     known = {record.image_id for record in records}
     captions = [caption for caption in dataset.captions if caption.image_id in known]
     return replace(dataset, records=tuple(records), captions=tuple(captions))

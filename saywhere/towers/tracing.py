@@ -16,6 +16,7 @@ from saywhere.towers.cache import OPSET
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime
     from torch import Tensor, nn
     from torch.export import Dim
 
@@ -174,14 +175,20 @@ def check_parity(
         )
 
 
-def _run_graph(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> np.ndarray[Any, Any]:
+def open_graph(model: onnx.ModelProto, *, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session of a graph in memory, on the CPU; 0 threads: as many as there are cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def _run_graph(model: onnx.ModelProto, inputs: dict[str, Tensor]) -> np.ndarray[Any, Any]:
+    session = open_graph(model)
     feed = {name: tensor.numpy() for name, tensor in inputs.items()}
     return np.asarray(session.run(None, feed)[0])
 

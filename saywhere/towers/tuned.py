@@ -40,8 +40,8 @@ def lay_over(module: nn.Module, config: ImageTowerConfig, base: str) -> tuple[st
             f"tuned weights {config.tuned!r}: no such file; use {' or '.join(_SHIPPED)}, a "
             'file that saywhere towers tune wrote, or towers.image.tuned = ""'
         )
-    state = read_safetensors([path])
     digest, _ = hash_files([path], config.tuned_sha256, "towers.image.tuned_sha256")
+    state = read_safetensors([path])
     known = read_note(path, _BASE)
     if known not in (None, base):
         raise TowerError(

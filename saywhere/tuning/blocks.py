@@ -27,7 +27,7 @@ from saywhere.files import atomic_path
 from saywhere.images import decode_image, read_content
 from saywhere.towers import ImageTower
 from saywhere.towers.pooling import pooled_stages
-from saywhere.towers.tracing import Trace, batch_axis, trace
+from saywhere.towers.tracing import Trace, batch_axis, open_graph, trace
 from saywhere.tuning.live import LiveTower, calmed, cut
 from saywhere.types import IntArray
 from saywhere.views import render
@@ -56,8 +56,13 @@ def frozen_part(module: nn.Module, config: ImageTowerConfig, first: int) -> nn.S
             f"first tuned block {first}: {config.name} has blocks 0 to {len(blocks) - 1}, of which "
             "the first stays frozen, and towers.image.stages may name blocks only; choose another"
         )
-    end = min([first, *(known.index(name) + 1 for name in config.stages)])
+    end = _mapped_after(config, first)
     return nn.Sequential(*(getattr(module, name) for name in _STEM), *blocks[:end]).eval()
+
+
+def _mapped_after(config: ImageTowerConfig, first: int) -> int:
+    """How many blocks lie before the maps: a stage that is pooled must come out of them."""
+    return min([first, *(int(name.partition(".")[2]) + 1 for name in config.stages)])
 
 
 def cached_maps(
@@ -105,11 +110,10 @@ def live_blocks(
     module: nn.Module, config: ImageTowerConfig, first: int, maps: NDArray[Any]
 ) -> tuple[LiveTower, nn.Module]:
     """A tower that goes on from ``maps``, learning from block ``first`` on, and the model in it."""
-    done = len(frozen_part(module, config, first))
     model: Any = copy.deepcopy(module)
     for name in _STEM:
         setattr(model, name, nn.Identity())
-    for number in range(done - len(_STEM)):
+    for number in range(_mapped_after(config, first)):
         model.blocks[number] = nn.Identity()
     for name, parameter in model.named_parameters():
         top, _, rest = name.partition(".")
@@ -142,15 +146,9 @@ class _MapRows:
 
 def _compiled(part: nn.Module, size: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """``part`` by ONNX Runtime on one thread, twice as fast as torch; for many threads at once."""
-    import onnxruntime
-
     example = {"input": torch.rand(2, 3, size, size)}
     model = trace(Trace("frozen blocks", part, example, {"input": {0: batch_axis()}}, None))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_graph(model, threads=1)
 
     def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         maps: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pixels})[0]

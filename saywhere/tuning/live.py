@@ -190,6 +190,7 @@ class _ImageRows:
 
 
 def cut(order: IntArray, most: int) -> list[IntArray]:
+    """``order`` in pieces of at most ``most``."""
     return [order[start : start + most] for start in range(0, len(order), most)]
 
 
