@@ -52,11 +52,13 @@ class ExpertSet:
     def in_domain(self, known: IntArray, features: Sequence[FloatArray]) -> IntArray:
         """``known``, but ``UNKNOWN`` where the platform's expert learned from other images.
 
+        Without a generalist, whose such images would be, each stays its platform's.
+
         Args:
             known: (n,) index into ``PLATFORMS`` or ``UNKNOWN``.
             features: of the frozen tower, for each image (views, features) float32.
         """
-        for expert in self.experts:
+        for expert in self.experts if None in self.platforms else ():
             if expert.platform is not None and expert.domain is not None:
                 own = known == PLATFORMS.index(expert.platform)
                 known = np.where(own & ~expert.domain.contains(features), UNKNOWN, known)

@@ -89,6 +89,17 @@ def test_an_image_of_another_kind_is_the_generalists() -> None:
     assert every[:, -3:-1].tolist() == [[1, 0]] * 10
 
 
+def test_without_a_generalist_it_stays_its_platforms() -> None:
+    """Else it would be judged by whichever platform's expert comes first."""
+    (expert,) = train_layout(planted(30, 0), config("train.layout=generalist"), silent)
+    domain = fit_domain(images(20, 0, 2.0), images(20, 1))
+    made = [Expert(platform, expert.members) for platform in (Platform.SATELLITE, Platform.DRONE)]
+    told, drone = experts(made[0], replace(made[1], domain=domain)), np.ones(5, np.int64)
+    np.testing.assert_array_equal(told.in_domain(drone, images(5, 3)), drone)
+    both = experts(*told.experts, expert)
+    np.testing.assert_array_equal(both.in_domain(drone, images(5, 3)), np.full(5, UNKNOWN))
+
+
 def experts(*made: Expert) -> ExpertSet:
     return ExpertSet(config(), made, {}, None, None, {"image": "a", "text": "b"})
 
