@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def towers() -> None:
-    """Look at the two frozen towers, convert weights, export ahead of time."""
+    """Look at the two towers, convert weights, export ahead of time, tune the last blocks."""
 
 
 def _config_options(verb: Callable[..., None]) -> Callable[..., None]:
