@@ -37,16 +37,12 @@ PARTS: dict[str, Part] = {
     "recipe": recipe.rows,
 }
 ROOT = Path(__file__).parents[1]
-# What the table stands on: the recipe as it was before it got these parts.
-_BEFORE = (
-    'towers.image.tuned=""', 'towers.text.words=""', "train.canonical.weight=0", "views.degraded=0",
-)  # fmt: skip
 
 
 def main() -> None:
     """Train, ask, tabulate."""
     options = _options()
-    overrides = [*_BEFORE, "threads=1", *options.set]
+    overrides = ["threads=1", *options.set]
     config = load_config(path=ROOT / "examples/shipped.toml", overrides=overrides)
     one = Runtime(1)
     towers = (

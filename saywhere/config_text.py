@@ -38,6 +38,7 @@ class TextConfig(Frozen):
         refined: refined captions ``replace`` the captions, or ``add`` to them; ``off``: there are
             none. The file is named by ``saywhere train --refined``.
         clean_queries: remove orientation words from queries, too.
+        spelling: put mistyped words of queries right, see ``text.spelling``.
         query: refinement of queries by a language model.
     """
 
@@ -46,4 +47,5 @@ class TextConfig(Frozen):
     rule_variants: int = Field(0, ge=0, le=16)
     refined: Literal["off", "replace", "add"] = "off"
     clean_queries: bool = False
+    spelling: bool = True
     query: QueryRefinementConfig = QueryRefinementConfig()

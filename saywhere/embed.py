@@ -26,6 +26,7 @@ from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, que
 from saywhere.hardware import Runtime
 from saywhere.manifest import check_towers
 from saywhere.text.orientation import remove_orientation
+from saywhere.text.spelling import corrected
 from saywhere.types import PLATFORMS, Embeddings, FloatArray, IntArray, Query, Record
 from saywhere.views import FIXED_VIEWS, View
 
@@ -194,13 +195,28 @@ def _by_words(experts: ExpertSet) -> bool:
 
 
 def embed_queries(
-    experts: ExpertSet, queries: Sequence[Query], *, runtime: Runtime | None = None
+    experts: ExpertSet,
+    queries: Sequence[Query],
+    *,
+    runtime: Runtime | None = None,
+    told: Callable[[str, str], None] | None = None,
 ) -> Embeddings:
-    """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``."""
-    towers = ExpertTowers(experts, runtime)
-    texts = clean_texts(experts, [query.text for query in queries])
+    """Embed texts; one folded vector each. Errors as ``embed_images`` and ``clean_texts``.
+
+    Args:
+        told: called with each text in which a mistyped word was put right, as it was and as it is.
+    """
+    towers, adapters = ExpertTowers(experts, runtime), _text_adapters(experts)
+    texts = [query.text for query in queries]
+    if experts.config.text.spelling and texts:
+        knows = towers.text(next(iter(adapters.values())))[0].knows
+        typed, texts = texts, [corrected(text, knows) for text in texts]
+        for before, after in zip(typed, texts, strict=True):
+            if told is not None and before != after:
+                told(before, after)
+    texts = clean_texts(experts, texts)
     features = {}
-    for key, adapter in _text_adapters(experts).items():
+    for key, adapter in adapters.items():
         tower, unmerged = towers.text(adapter)
         features[key] = text_features(tower, texts, adapter=unmerged)
     ids = tuple(query.query_id for query in queries)

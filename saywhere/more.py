@@ -44,7 +44,7 @@ def with_more(
     made = {expert.platform: expert for expert in experts}
     for code in np.unique(more.platforms):
         platform = PLATFORMS[code]
-        data = _mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
+        data = mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
         log(f"{platform}: an expert from {len(data)} images, those of the main dataset repeated")
         (expert,) = train_layout(data, expert_config(config), log, _named(find, platform))
         made[platform] = replace(
@@ -121,7 +121,7 @@ def check_more(config: Config) -> None:
         )
 
 
-def _mixed(own: TrainingSet, more: TrainingSet, share: float) -> TrainingSet:
+def mixed(own: TrainingSet, more: TrainingSet, share: float) -> TrainingSet:
     """Both, ``own`` repeated until it is at least ``share`` of the whole."""
     if not len(own):
         return more

@@ -74,13 +74,18 @@ def train_layout(
     ]
     if layout != "experts":
         experts.append(Expert(None, tuple(module.freeze() for module in generalists)))
-    return tuple(_with_canonical(experts, data, config, log))
+    return tuple(with_canonical(experts, data, config, log))
 
 
-def _with_canonical(
+def with_canonical(
     experts: Sequence[Expert], data: TrainingSet, config: Config, log: Log
 ) -> list[Expert]:
-    """Experts with the member in closed form: it knows no platform, so all get the same."""
+    """Experts with the member in closed form: it knows no platform, so all get the same.
+
+    Args:
+        data: what it is fitted on.
+        log: told how long it took.
+    """
     settings = config.train.canonical
     if not settings.weight:
         return list(experts)

@@ -118,3 +118,21 @@ def test_photos_have_no_probability(run: Run, small_world: Path) -> None:
     done = run("--image", photo, "--json")
     assert json.loads(done.stdout)["none_probability"] is None
     assert "not for photos" in done.stderr
+
+
+def test_a_mistyped_word_is_put_right_and_told(run: Run) -> None:
+    slip = QUERY.replace("building", "buildign")
+    meant, found = run(QUERY, "--json"), run(slip, "--json")
+    assert json.loads(found.stdout)["hits"] == json.loads(meant.stdout)["hits"]
+    assert json.loads(found.stdout)["query"] == slip
+    assert f"searched for '{QUERY}'" in found.stderr
+    assert "--as-typed" in found.stderr
+    assert "searched for" not in meant.stderr
+
+
+def test_as_typed_searches_for_the_slip(run: Run) -> None:
+    slip = QUERY.replace("building", "buildign")
+    found, meant = run(slip, "--json", "--as-typed"), run(QUERY, "--json")
+    assert "searched for" not in found.stderr
+    scores = [[hit["score"] for hit in json.loads(one.stdout)["hits"]] for one in (found, meant)]
+    assert scores[0] != scores[1]

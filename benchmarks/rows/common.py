@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,22 @@ import numpy as np
 
 from saywhere import __version__
 from saywhere.ablation.compare import outcome, query_values
+from saywhere.ablation.run import kept_places
 from saywhere.batches import TrainingSet
 from saywhere.classify import fit_classifier
-from saywhere.config import Config
+from saywhere.config import CanonicalConfig, Config
 from saywhere.data import read
-from saywhere.expert import Expert, expert_from_arrays
+from saywhere.expert import Expert, Member, expert_from_arrays
 from saywhere.features import ContentHashes, image_features, text_features
 from saywhere.files import hash_arrays, hash_text, write_bytes
 from saywhere.metrics import ranks
 from saywhere.task import make_task
 from saywhere.text.variants import operator_variant
 from saywhere.towers import ImageTower, TextTower
-from saywhere.train import train_layout
+from saywhere.train import train_layout, with_canonical
 from saywhere.trainset import PreparedData, prepare
 from saywhere.trials import Artefacts
-from saywhere.types import PLATFORMS, FloatArray, IntArray
+from saywhere.types import PLATFORMS, Dataset, FloatArray, IntArray, Platform
 from saywhere.views import FIXED_VIEWS
 
 KINDS = ("operator queries", "captions")
@@ -112,24 +113,46 @@ class Material:
         return found.log_probability(question.means)
 
 
-def load(data: Path, config: Config, towers: tuple[ImageTower, TextTower]) -> Material:
-    """Prepare the training set and the two test sets; features come from the cache."""
-    questions = {}
-    for kind, path in zip(KINDS, ("track4-mini", "geotext-mini/test_mini.json"), strict=True):
-        task = make_task(read(data / path))
-        hashes, views = ContentHashes(), tuple(FIXED_VIEWS[name] for name in config.views.test)
-        wanted = [hashes.request(record, views) for record in task.records]
-        texts = tuple(query.text for query in task.queries)
-        questions[kind] = Question(
-            texts=texts,
-            features=text_features(towers[1], texts),
-            images=image_features(towers[0], wanted, config.towers.image.size),
-            platforms=np.asarray([PLATFORMS.index(found) for found in task.platforms]),
-            target=task.target,
-            places=np.asarray(task.places)[task.target],
-        )
-    train = prepare(read(data / "geotext-mini/train.json"), config, towers)
-    return Material(config, train, towers, questions)
+def load(
+    data: Path,
+    config: Config,
+    towers: tuple[ImageTower, TextTower],
+    places: Mapping[Platform, int] | None = None,
+) -> Material:
+    """Prepare the training set and the two test sets; features come from the cache.
+
+    Args:
+        places: by platform, how many training places keep their images of it.
+    """
+    questions = {
+        kind: asked(read(data / path), config, towers)
+        for kind, path in zip(KINDS, ("track4-mini", "geotext-mini/test_mini.json"), strict=True)
+    }
+    train = _with_places(read(data / "geotext-mini/train.json"), places or {})
+    return Material(config, prepare(train, config, towers), towers, questions)
+
+
+def asked(dataset: Dataset, config: Config, towers: tuple[ImageTower, TextTower]) -> Question:
+    """A test set as a question, its images in the views of ``config``."""
+    task = make_task(dataset)
+    hashes, views = ContentHashes(), tuple(FIXED_VIEWS[name] for name in config.views.test)
+    wanted = [hashes.request(record, views) for record in task.records]
+    texts = tuple(query.text for query in task.queries)
+    return Question(
+        texts=texts,
+        features=text_features(towers[1], texts),
+        images=image_features(towers[0], wanted, config.towers.image.size),
+        platforms=np.asarray([PLATFORMS.index(found) for found in task.platforms]),
+        target=task.target,
+        places=np.asarray(task.places)[task.target],
+    )
+
+
+def _with_places(dataset: Dataset, places: Mapping[Platform, int]) -> Dataset:
+    records = kept_places(dataset.records, places)
+    kept = {record.image_id for record in records}
+    captions = tuple(caption for caption in dataset.captions if caption.image_id in kept)
+    return replace(dataset, records=records, captions=captions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +162,11 @@ class Pool:
     folder: Path
 
     def member(self, config: Config, data: TrainingSet, number: int) -> tuple[Expert, float]:
-        """A generalist of one member, and the seconds of processor time its training took."""
+        """A generalist of one trained member, and the seconds of processor time that took."""
         config = config.model_copy(update={"seed": number, "threads": 1})
-        one = config.train.model_copy(update={"layout": "generalist", "members": 1})
-        config = config.model_copy(update={"train": one})
+        none = CanonicalConfig()
+        one = {"layout": "generalist", "members": 1, "canonical": none}
+        config = config.model_copy(update={"train": config.train.model_copy(update=one)})
         arrays = {name: getattr(data, name) for name in ("views", "texts", "places", "text_codes")}
         key = hash_text(json.dumps([config.model_dump_json(), hash_arrays(arrays)]))
         path = self.folder / f"{key}.npz"
@@ -162,10 +186,28 @@ class Pool:
     def ensemble(
         self, config: Config, data: TrainingSet, seed: int, count: int
     ) -> tuple[Expert, float]:
-        """``count`` members of one seed; those of a smaller count are among them."""
+        """``count`` members of one seed; those of a smaller count are among them.
+
+        Beside them stands the member in closed form, where the recipe has one.
+        """
+        members, seconds = self.members(config, data, seed, count)
+        (expert,), more = closed([Expert(None, members)], config, data)
+        return expert, seconds + more
+
+    def members(
+        self, config: Config, data: TrainingSet, seed: int, count: int
+    ) -> tuple[tuple[Member, ...], float]:
+        """The trained ones alone."""
         found = [self.member(config, data, 100 * seed + k) for k in range(count)]
-        members = tuple(expert.members[0] for expert, _ in found)
-        return Expert(None, members), sum(seconds for _, seconds in found)
+        return tuple(expert.members[0] for expert, _ in found), sum(taken for _, taken in found)
+
+
+def closed(
+    experts: Sequence[Expert], config: Config, data: TrainingSet
+) -> tuple[list[Expert], float]:
+    """Experts with the member in closed form, where the recipe has one, and its seconds."""
+    started = time.process_time()
+    return with_canonical(experts, data, config, lambda _line: None), time.process_time() - started
 
 
 @dataclass(slots=True)
@@ -264,15 +306,15 @@ def say(line: str) -> None:
 def table(rows: Sequence[Row], every: Sequence[Row], questions: Mapping[str, Question]) -> str:
     """Markdown of ``rows``; where ``against`` is not among ``every`` row there is no difference."""
     head = ["row", "against", "heads", "MB", "s"]
-    for kind in KINDS:
+    for kind in questions:
         head += [kind, "R@1 / 5 / 10", "sd of seeds", "difference"]
-    lines = ["| " + " | ".join(head) + " |", "|---|---|--:|--:|--:|" + "---|" * 8]
+    lines = ["| " + " | ".join(head) + " |", "|---|---|--:|--:|--:|" + "---|" * 4 * len(questions)]
     by_name = {row.name: row for row in every}
     for row in rows:
         other = by_name.get(row.against)
         cells = [row.name, row.against or "–", f"{row.heads / 1e6:.2f} M"]
         cells += [f"{2e-6 * row.heads:.1f}", f"{row.seconds:.0f}"]
-        for kind in KINDS:
+        for kind in questions:
             baseline = other.answers[kind] if other else None
             cells += outcome(row.answers[kind], baseline, questions[kind].places).cells()
         lines.append("| " + " | ".join(cells) + " |")

@@ -1,4 +1,7 @@
-"""Text features from earlier layers of MiniLM, and a layer chosen by what the query looks like."""
+"""Text features from earlier layers of MiniLM, and a layer chosen by what the query looks like.
+
+Word vectors stay what they are.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,14 @@ class Depths:
             self._known |= dict(zip(part, unit, strict=True))
         return np.stack([self._known[text][layer] for text in texts])
 
+    def of(self, texts: Sequence[str], layer: int, last: FloatArray) -> FloatArray:
+        """``last`` with the sentences of that layer in the place of the last one's."""
+        own = self.features(texts, layer)
+        return np.concatenate([own, last[:, own.shape[1] :]], 1)
+
     def asked(self, question: Question, layer: int) -> Question:
         """The question with features of that layer."""
-        return replace(question, features=self.features(question.texts, layer))
+        return replace(question, features=self.of(question.texts, layer, question.features))
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -89,5 +97,5 @@ def _captionlike(question: Question) -> BoolArray:
 
 def _train(setting: Setting, depths: Depths, layer: int, seed: int) -> tuple[Expert, float]:
     data = setting.material.data
-    train = replace(data.train, texts=depths.features(data.texts, layer))
+    train = replace(data.train, texts=depths.of(data.texts, layer, data.train.texts))
     return setting.pool.ensemble(setting.material.config, train, seed, 1)

@@ -4,6 +4,7 @@ A student matches the ensemble's similarities of a batch: Kullback-Leibler diver
 over images of each text and over texts of each image (Hinton et al. 2015; between towers as in
 TinyCLIP, Wu et al. 2023). Or it regresses on the ensemble's vectors, projected orthogonally to as
 many dimensions as it has (PCA of the training vectors: what keeps most of their inner products).
+Only trained members teach; the member in closed form stands beside student and ensemble alike.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from rows.base import name_of
-from rows.common import KINDS, Row, Setting, parameters, similarity
-from rows.residual import JUDGES, ResidualModule, Shape, experts_of, judged
+from rows.common import Row, Setting, closed, parameters, similarity
+from rows.residual import JUDGES, ResidualModule, Shape, answer, closed_part, experts_of
 from rows.steps import Loss, both_stages, run_stages
 from saywhere.batches import Batch, TrainingSet
 from saywhere.config import HeadConfig
@@ -28,6 +29,7 @@ from saywhere.heads import MemberModule, create_member
 from saywhere.types import FloatArray
 
 TEACHERS = 6
+MANY = 12
 RESIDUALS = Shape(8, hidden=False, after=False)
 
 
@@ -65,24 +67,28 @@ def rows(setting: Setting) -> list[Row]:
     wide = head.model_copy(update={"hidden": 3 * head.hidden, "dimension": 3 * head.dimension})
     teach = cache(partial(_teach, setting))
     students = [
-        ("one member's size", head, 1, False),
-        ("one member's size", head, 1, True),
-        ("one, three times as wide", wide, 1, False),
-        ("three members", head, 3, False),
+        ("one member's size", TEACHERS, head, 1, False),
+        ("one member's size", MANY, head, 1, False),
+        ("one member's size", TEACHERS, head, 1, True),
+        ("one, three times as wide", TEACHERS, wide, 1, False),
+        ("one, three times as wide", MANY, wide, 1, False),
+        ("three members", TEACHERS, head, 3, False),
     ]
     made = []
-    for student in students:
-        name, how = student[0], "vectors" if student[-1] else "similarities"
-        name = f"{name}, distilled from {TEACHERS}, {how}"
-        made += setting.kept(name, partial(_student_row, setting, teach, name, student[1:]))
+    for size, count, *student in students:
+        how = "vectors" if student[-1] else "similarities"
+        name = f"{size}, distilled from {count}, {how}"
+        of = partial(teach, count)
+        made += setting.kept(name, partial(_student_row, setting, of, name, tuple(student)))
     name = "experts from an ensemble"
-    return made + setting.kept(name, lambda: _expert_rows(setting, teach))
+    return made + setting.kept(name, lambda: _expert_rows(setting, partial(teach, TEACHERS)))
 
 
-def _teach(setting: Setting, seed: int) -> Teacher:
+def _teach(setting: Setting, count: int, seed: int) -> Teacher:
     """The ensemble of one seed."""
     data = setting.material.data.train
-    expert, seconds = setting.pool.ensemble(setting.material.config, data, seed, TEACHERS)
+    members, seconds = setting.pool.members(setting.material.config, data, seed, count)
+    expert = Expert(None, members)
     scale = float(np.mean([member.logit_scale for member in expert.members]))
     views = expert.encode_image(list(data.views[:, None]))
     return Teacher(expert, views, expert.encode_text(data.texts), scale, seconds)
@@ -113,8 +119,9 @@ def _student_row(
                 np.random.default_rng([number, 4]),
             )
             frozen.append(student.freeze())
-        expert = Expert(None, tuple(frozen))
-        row.heads, row.seconds = parameters([expert]), row.seconds + seconds / len(setting.seeds)
+        (expert,), more = closed([Expert(None, tuple(frozen))], setting.material.config, data)
+        row.heads = parameters([expert])
+        row.seconds += (seconds + more) / len(setting.seeds)
         for kind, question in setting.material.questions.items():
             row.add(kind, question.ranks(similarity(expert, question)))
     return [row]
@@ -177,13 +184,9 @@ def _expert_rows(setting: Setting, teach: Callable[[int], Teacher]) -> list[Row]
             both_stages(material.config),
             np.random.default_rng([number, 4]),
         )
-        experts = experts_of([module])
-        for row, (mode, _) in zip(made, JUDGES, strict=True):
-            row.heads, row.seconds = module.size, row.seconds + seconds / len(setting.seeds)
-            for kind in KINDS:
-                question = material.questions[kind]
-                told = None if mode == "own" else material.log_probability(question)
-                row.add(kind, question.ranks(judged(experts, question, mode, told)))
+        experts, more = closed(experts_of([module]), material.config, data)
+        size = module.size + parameters([closed_part(experts[0])])
+        answer(setting, made, experts, (size, seconds + more))
     return made
 
 

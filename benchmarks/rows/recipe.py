@@ -23,10 +23,14 @@ Change = Callable[[Setting], Material]
 
 
 def rows(setting: Setting) -> list[Row]:
-    """One generalist each, compared with the whole recipe's."""
+    """One generalist each, compared with the whole recipe's.
+
+    Another tower has no tuned blocks: it is compared with the published one alone.
+    """
+    plain = not setting.material.config.towers.image.tuned
     return [
         row
-        for name, change in CHANGES.items()
+        for name, change in (CHANGES | (TOWERS if plain else {})).items()
         for row in setting.kept(name, partial(_make, setting, name, change))
     ]
 
@@ -121,5 +125,5 @@ CHANGES: Mapping[str, Change] = {
     ),
     "− full captions (orientation-free alone)": _configured("text", {"keep_full": False}),
     "− orientation-free captions (full alone)": _configured("text", {"remove_orientation": ()}),
-    "Lite2 at 256 px instead of Lite0": _lite2,
 }
+TOWERS: Mapping[str, Change] = {"Lite2 at 256 px instead of Lite0": _lite2}

@@ -4,12 +4,14 @@ An expert's head is the trunk's with ``up @ down`` added to the weights of a lay
 al. 2022). Query q scores image i under the updates of the image's platform e,
 ``<t_e(q), v_e(i)>``, in training as when asked: negatives come from all platforms, and each pushes
 the pair of updates it is judged by. As in ``fusion`` that is one inner product of folded vectors,
-so the product's loss serves.
+so the product's loss serves. The member in closed form stands beside every expert's heads, where
+the recipe has one.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rows.base import name_of
-from rows.common import KINDS, Question, Row, Setting
+from rows.common import Question, Row, Setting, closed, parameters
 from rows.steps import Loss, both_stages, run_stages
 from saywhere.batches import Batch, TrainingSet
 from saywhere.config import Config, StageConfig
@@ -28,10 +30,11 @@ from saywhere.fusion import UNKNOWN, fold_images, fold_queries, image_gates, neu
 from saywhere.heads import MemberModule, ProjectionHead, create_member, thaw_member
 from saywhere.losses import info_nce
 from saywhere.negatives import batch_negatives, code_tensors
+from saywhere.train import train_layout
 from saywhere.types import PLATFORMS, FloatArray
 
 MEMBERS = 1
-AFTER = StageConfig(epochs=15)
+SEPARATE = "three experts with heads of their own"
 Judge = tuple[str, str]
 JUDGES: tuple[Judge, ...] = (("own", "platforms known"), ("gated", "unknown"), ("mean", "mean"))
 
@@ -167,20 +170,54 @@ def rows(setting: Setting) -> list[Row]:
 
 def shape_rows(setting: Setting, shape: Shape) -> list[Row]:
     """The rows of one shape."""
-    material = setting.material
+    config, data = setting.material.config, setting.material.data.train
     made = [Row(f"{shape.name}; {shown}", name_of(MEMBERS)) for _, shown in JUDGES]
     for seed in setting.seeds:
         modules, seconds = _train(setting, shape, seed)
-        experts = experts_of(modules)
-        for row, (mode, _) in zip(made, JUDGES, strict=True):
-            row.heads = sum(module.size for module in modules)
-            row.seconds += seconds / len(setting.seeds)
-            for kind in KINDS:
-                question = material.questions[kind]
-                known = mode == "own"
-                log_probability = None if known else material.log_probability(question)
-                scores = judged(experts, question, mode, log_probability)
-                row.add(kind, question.ranks(scores))
+        experts, more = closed(experts_of(modules), config, data)
+        size = sum(module.size for module in modules) + parameters([closed_part(experts[0])])
+        answer(setting, made, experts, (size, seconds + more))
+    return made
+
+
+def closed_part(expert: Expert) -> Expert:
+    """The expert without its trained members."""
+    return replace(expert, members=expert.members[MEMBERS:])
+
+
+def answer(
+    setting: Setting, made: Sequence[Row], experts: Sequence[Expert], cost: tuple[int, float]
+) -> None:
+    """What experts of one seed answer, in the rows of ``JUDGES``.
+
+    Args:
+        cost: numbers to keep, and seconds of training.
+    """
+    material = setting.material
+    for row, (mode, _) in zip(made, JUDGES, strict=True):
+        row.heads, row.seconds = cost[0], row.seconds + cost[1] / len(setting.seeds)
+        for kind, question in material.questions.items():
+            known = mode == "own"
+            log_probability = None if known else material.log_probability(question)
+            row.add(kind, question.ranks(judged(experts, question, mode, log_probability)))
+
+
+def separate_rows(setting: Setting) -> list[Row]:
+    """The product's experts, each with heads of its own, trained on from a generalist's."""
+    return setting.kept(SEPARATE, lambda: _separate_rows(setting))
+
+
+def _separate_rows(setting: Setting) -> list[Row]:
+    data, config = setting.material.data.train, setting.material.config
+    made = [Row(f"{SEPARATE}; {shown}", name_of(MEMBERS)) for _, shown in JUDGES]
+    for seed in setting.seeds:
+        train = config.train.model_copy(update={"layout": "experts", "members": MEMBERS})
+        own = config.model_copy(update={"train": train, "seed": 100 * seed, "threads": 1})
+        started = time.process_time()
+        experts = train_layout(data, own, lambda _line: None)
+        seconds = time.process_time() - started
+        again = parameters([closed_part(expert) for expert in experts[1:]])
+        answer(setting, made, experts, (parameters(experts) - again, seconds))
     return made
 
 
@@ -232,7 +269,8 @@ def _train(setting: Setting, shape: Shape, seed: int) -> tuple[list[ResidualModu
         number = 100 * seed + k
         trunk, seconds = _trunk(setting, config, shape, number)
         module = ResidualModule(trunk, shape, number)
-        stages = [AFTER] if shape.after else list(both_stages(config))
+        after = StageConfig(epochs=15, batch_size=config.train.stage1.batch_size)
+        stages = [after] if shape.after else list(both_stages(config))
         total += seconds + run_stages(
             module, contrastive(module, data), data, stages, np.random.default_rng([number, 3])
         )

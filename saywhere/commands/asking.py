@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saywhere.commands.console import say
 from saywhere.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,16 @@ def open_asked(asked: Asked) -> tuple[VectorStore, ExpertSet]:
     store = open_store(asked.uri)
     loaded = load_experts(asked.experts or Path(store.info().experts))
     require_experts(store.info(), loaded.hash)
-    return store, with_refinement(loaded, asked.model, asked.endpoint, asked.budget)
+    reworded = with_refinement(loaded, asked.model, asked.endpoint, asked.budget)
+    return store, as_typed(reworded) if asked.as_typed else reworded
+
+
+def as_typed(experts: ExpertSet) -> ExpertSet:
+    """The experts, leaving mistyped words as they are."""
+    from dataclasses import replace
+
+    text = experts.config.text.model_copy(update={"spelling": False})
+    return replace(experts, config=experts.config.model_copy(update={"text": text}))
 
 
 def with_refinement(
@@ -59,9 +69,13 @@ def check_asked(texts: Sequence[str], photos: Sequence[Path]) -> None:
 
 
 def embed_asked(
-    experts: ExpertSet, texts: Sequence[str], photos: Sequence[Path], runtime: Runtime
+    experts: ExpertSet,
+    texts: Sequence[str],
+    photos: Sequence[Path],
+    runtime: Runtime,
+    told: Callable[[str, str], None] | None = None,
 ) -> tuple[Embeddings, tuple[Kind, ...]]:
-    """(q, d) queries, words first, and what each is."""
+    """(q, d) queries, words first, and what each is; ``told`` as for ``embed_queries``."""
     import numpy as np
 
     from saywhere.embed import embed_image_queries, embed_queries
@@ -70,7 +84,7 @@ def embed_asked(
     parts = []
     if texts:
         queries = [Query(f"q{number}", text) for number, text in enumerate(texts, 1)]
-        parts.append(embed_queries(experts, queries, runtime=runtime))
+        parts.append(embed_queries(experts, queries, runtime=runtime, told=told))
     if photos:
         parts.append(embed_image_queries(experts, photos, runtime=runtime))
     ids = tuple(name for part in parts for name in part.ids)
@@ -78,6 +92,11 @@ def embed_asked(
     words: list[Kind] = ["words"] * len(texts)
     seen: list[Kind] = ["image"] * len(photos)
     return Embeddings(ids, vectors, experts.hash), (*words, *seen)
+
+
+def tell_spelling(typed: str, searched: str) -> None:
+    """That a text was put right, and how to keep it as it was."""
+    say(f"searched for {searched!r}; as it was typed, {typed!r}, with --as-typed")
 
 
 def certainty_of(uri: str, experts: ExpertSet, store: VectorStore) -> Certainty | None:

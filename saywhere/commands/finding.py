@@ -134,6 +134,7 @@ class Asked:
     model: str | None
     endpoint: str | None
     budget: float | None
+    as_typed: bool
     runtime: Runtime
 
 
@@ -144,6 +145,7 @@ def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
                   help="Ask with a photo, alone or with words; repeatable.")  # fmt: skip
     @uri_option
     @click.option("--experts", type=PATH, help="Where the index's experts are now, if moved.")
+    @click.option("--as-typed", is_flag=True, help="Leave mistyped words as they are.")
     @click.option("--refine-with", "model", metavar="MODEL",
                   help="Let a language model reword the words first.")  # fmt: skip
     @click.option("--endpoint", metavar="URL", help="Where that model is served, on this machine.")
@@ -158,10 +160,11 @@ def asked_options(verb: Callable[..., None]) -> Callable[..., None]:
         model: str | None,
         endpoint: str | None,
         budget: float | None,
+        as_typed: bool,
         runtime: Runtime,
         **others: object,
     ) -> None:
-        asked = Asked(photos, uri, experts, model, endpoint, budget, runtime)
+        asked = Asked(photos, uri, experts, model, endpoint, budget, as_typed, runtime)
         verb(*args, asked=asked, **others)
 
     return composed

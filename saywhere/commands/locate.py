@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saywhere.commands.asking import certainty_of, check_asked, embed_asked, open_asked
+from saywhere.commands.asking import (
+    certainty_of,
+    check_asked,
+    embed_asked,
+    open_asked,
+    tell_spelling,
+)
 from saywhere.commands.console import (
     PATH,
     json_option,
@@ -78,7 +84,7 @@ def locate(
             f"taken as {len(descriptions)} descriptions of a word each; quote what belongs together"
         )
     store, loaded = open_asked(asked)
-    queries, kinds = embed_asked(loaded, descriptions, asked.photos, asked.runtime)
+    queries, kinds = embed_asked(loaded, descriptions, asked.photos, asked.runtime, tell_spelling)
     certainty = certainty_of(asked.uri, loaded, store) or uncalibrated(loaded)
     images = store.scores(queries.vectors)
     found = find(images, kinds, certainty, where, count)
@@ -135,7 +141,7 @@ def calibrate(
     from saywhere.pairs import read_pairs
 
     known = read_pairs(pairs, within)
-    store, loaded = open_asked(Asked((), uri, experts, None, None, None, runtime))
+    store, loaded = open_asked(Asked((), uri, experts, None, None, None, False, runtime))
     words = [pair.query for pair in known if pair.query is not None]
     photos = [pair.image for pair in known if pair.image is not None]
     asked, _ = embed_asked(loaded, words, photos, runtime)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saywhere.commands.asking import certainty_of, check_asked, embed_asked, open_asked
+from saywhere.commands.asking import (
+    certainty_of,
+    check_asked,
+    embed_asked,
+    open_asked,
+    tell_spelling,
+)
 from saywhere.commands.console import print_json, print_table, say
 from saywhere.commands.finding import (
     Asked,
@@ -56,7 +62,7 @@ def search(
     page = Page(offset, min_score)
     scope = Scope(filters.chosen(), filters.area(), filters.period())
     store, loaded = open_asked(asked)
-    queries, kinds = embed_asked(loaded, texts, asked.photos, asked.runtime)
+    queries, kinds = embed_asked(loaded, texts, asked.photos, asked.runtime, tell_spelling)
     certainty = certainty_of(asked.uri, loaded, store)
     belief = _belief(loaded, certainty, kinds)
     [found] = search_matches(store, fused(queries), belief, count, scope, page)

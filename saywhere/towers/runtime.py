@@ -180,6 +180,10 @@ class TextTower(_Tower):
             out[chosen] = self._run({"ids": ids, "mask": mask}, adapter)
         return out
 
+    def knows(self, word: str) -> bool:
+        """Whether a word is one token, rather than pieces of others."""
+        return len(self._tokenizer.encode(word, add_special_tokens=False).ids) == 1
+
     def tokenize(self, texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         """Token ids and mask, (n, longest) int64, cut at the tower's limit and padded."""
         encodings = self._tokenizer.encode_batch(list(texts))
