@@ -129,6 +129,9 @@ class TrainConfig(Frozen):
             none (then nothing is fitted).
         refit: after fitting, train again with the fitting places included; the fitted numbers stay.
         canonical: a member in closed form that every expert gets, fitted on all platforms.
+        hubness: weight of what is taken off for being near everything (see ``hubness``); 0: none.
+            With adapters there is none: they change the features under it.
+        bank: training images and texts by which that is told.
     """
 
     layout: Literal["experts", "generalist", "both"] = "experts"
@@ -138,6 +141,8 @@ class TrainConfig(Frozen):
     fit_places_ending_in: OptionalText = "9"
     refit: bool = True
     canonical: CanonicalConfig = CanonicalConfig()
+    hubness: float = Field(0.0, ge=0, le=10)
+    bank: int = Field(1024, ge=1, le=65536)
     stage1: StageConfig = StageConfig()
     fine_tune: GentleStageConfig = GentleStageConfig()
     stage2: GentleStageConfig = GentleStageConfig()

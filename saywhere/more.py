@@ -11,16 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from saywhere.banks import with_banks
 from saywhere.batches import TrainingSet, joined
 from saywhere.config import CanonicalConfig, Config, StageConfig
 from saywhere.domain import Domain, fit_domain
 from saywhere.errors import InputError
 from saywhere.expert import Expert
-from saywhere.hubness import Hubness
 from saywhere.train import FindCheckpoints, train_layout
 from saywhere.types import PLATFORMS, Log, Platform
-
-TEMPERATURE = 0.1  # of the banks' softmax
 
 
 def with_more(
@@ -47,8 +45,9 @@ def with_more(
         data = mixed(own.of_platform(platform), more.of_platform(platform), config.more.share)
         log(f"{platform}: an expert from {len(data)} images, those of the main dataset repeated")
         (expert,) = train_layout(data, expert_config(config), log, _named(find, platform))
+        weight, size = config.more.hubness, config.more.bank
         made[platform] = replace(
-            corrected(Expert(platform, expert.members), data, config),
+            with_banks(Expert(platform, expert.members), data, weight, size, seed=config.seed),
             domain=_domain(own.of_platform(platform), more.of_platform(platform)),
         )
     order = [*PLATFORMS, None]
@@ -63,24 +62,6 @@ def _domain(own: TrainingSet, more: TrainingSet) -> Domain | None:
     return fit_domain(*seen)
 
 
-def corrected(expert: Expert, data: TrainingSet, config: Config) -> Expert:
-    """The expert with banks for its hubness, drawn from what it was trained on."""
-    if not config.more.hubness:
-        return expert
-    draw = np.random.default_rng([config.seed, 2])
-    images = draw.permutation(len(data))[: config.more.bank]
-    texts = draw.permutation(len(data.texts))[: config.more.bank]
-    # The first two views are the fixed ones, see view_config.
-    seen = [data.views[start : start + 2] for start in data.view_start[images]]
-    bank = Hubness(
-        images=expert.encode_image(seen),
-        texts=expert.encode_text(data.texts[texts]),
-        weight=config.more.hubness,
-        temperature=TEMPERATURE,
-    )
-    return replace(expert, hubness=bank)
-
-
 def expert_config(config: Config) -> Config:
     """The settings by which such an expert is trained: a generalist of its one platform."""
     train = config.train.model_copy(
@@ -91,6 +72,7 @@ def expert_config(config: Config) -> Config:
             "stage2": StageConfig(epochs=0),
             # With thousands of images trained heads are better by far, and it would not help them.
             "canonical": CanonicalConfig(),
+            "hubness": 0.0,  # it has banks of its own
         }
     )
     return config.model_copy(update={"head": config.more.head, "train": train})

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import saywhere
+from saywhere.banks import with_banks
 from saywhere.batches import TrainingSet
 from saywhere.canonical import canonical_member
 from saywhere.checkpoints import MemberCheckpoints
@@ -74,7 +75,14 @@ def train_layout(
     ]
     if layout != "experts":
         experts.append(Expert(None, tuple(module.freeze() for module in generalists)))
-    return tuple(with_canonical(experts, data, config, log))
+    experts = with_canonical(experts, data, config, log)
+    return tuple(_with_banks(expert, data, config) for expert in experts)
+
+
+def _with_banks(expert: Expert, data: TrainingSet, config: Config) -> Expert:
+    """The expert less hubness; adapters would change the features under its banks."""
+    weight = 0.0 if config.adapters.on else config.train.hubness
+    return with_banks(expert, data, weight, config.train.bank, seed=config.seed)
 
 
 def with_canonical(

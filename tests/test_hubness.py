@@ -72,6 +72,21 @@ def test_an_expert_keeps_its_banks_and_photos_are_searched_without() -> None:
     assert recall_at_1(expert, test) > 0.5
 
 
+def test_experts_of_a_training_get_banks_of_all_platforms() -> None:
+    settings = config("train.layout=both", "train.hubness=0.5", "train.bank=20")
+    data = planted(40, 0)
+    made = train_layout(data, settings, silent)
+    plain = train_layout(data, config("train.layout=both"), silent)
+    assert [expert.name for expert in made] == [expert.name for expert in plain]
+    for expert, other in zip(made, plain, strict=True):
+        assert expert.hubness is not None
+        assert (expert.hubness.weight, len(expert.hubness.texts)) == (0.5, 20)
+        found = expert.encode_text(data.texts)
+        np.testing.assert_array_equal(found[:, :-2], other.encode_text(data.texts))
+    adapted = config("train.hubness=0.5", "adapters.text.rank=2", "train.layout=generalist")
+    assert train_layout(data, adapted, silent)[0].hubness is None
+
+
 def test_banks_that_fit_no_expert_are_refused() -> None:
     expert = train_layout(planted(30, 0), config("train.layout=generalist"), silent)[0]
     good = Hubness(unit(3, 0, expert.dimension), unit(3, 1, expert.dimension), 1.0, 0.1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rows.base import name_of
 from rows.common import Row, Setting, parameters, say, similarity, value
+from saywhere.banks import with_banks
 from saywhere.batches import TrainingSet
 from saywhere.data import read
 from saywhere.embed import fold_image_features, fold_text_features
@@ -16,7 +17,6 @@ from saywhere.expert import Expert
 from saywhere.expert_set import ExpertSet
 from saywhere.fit import fit_fusion, fitting_items, train_experts
 from saywhere.fusion import UNKNOWN
-from saywhere.more import corrected
 from saywhere.types import IntArray
 
 MEMBERS = 3
@@ -59,9 +59,8 @@ def _corrected(
     setting: Setting, expert: Expert, data: TrainingSet, by: tuple[int, float]
 ) -> Expert:
     """The expert less hubness, ``by`` the seed of the banks and the weight."""
-    config, (seed, weight) = setting.material.config, by
-    more = config.more.model_copy(update={"hubness": weight})
-    return corrected(expert, data, config.model_copy(update={"seed": seed, "more": more}))
+    seed, weight = by
+    return with_banks(expert, data, weight, setting.material.config.train.bank, seed=seed)
 
 
 def prior_rows(setting: Setting) -> list[Row]:
