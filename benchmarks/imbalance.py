@@ -5,9 +5,9 @@
 ``few``: satellite images of 30 training places, 300 by drone, 300 from the ground. ``thousands``:
 RSICD's training images join those of ``geotext-mini``, which are repeated until they are half of
 what is seen. One generalist, three averaged, experts with heads of their own and experts as small
-residuals are trained alike, over the image tower as published (the tuned blocks saw the satellite
-images of every place), and asked as in ``better.py``; with thousands also RSICD's validation
-captions for their images. The tables go to stdout.
+residuals are trained alike and asked as in ``better.py``; with thousands also RSICD's validation
+captions for their images. ``few`` stands on the image tower as published: the tuned blocks saw the
+satellite images of every place. The tables go to stdout.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from better import PINNED
 from rows import base, residual
 from rows.common import Material, Pool, Row, Setting, asked, load, say, table
 
@@ -38,26 +39,24 @@ Towers = tuple[ImageTower, TextTower]
 def main() -> None:
     """Train, ask, tabulate."""
     options = _options()
-    overrides = ['towers.image.tuned=""', "views.degraded=0", "threads=1", *options.set]
-    config = load_config(path=ROOT / "examples/shipped.toml", overrides=overrides)
-    one = Runtime(1)
-    towers = (
-        image_tower(config.towers.image, runtime=one),
-        text_tower(config.towers.text, runtime=one),
-    )
     for name in options.only:
-        material = PARTS[name](options, config, towers)
-        count = len(material.data.train)
-        say(f"{name}: {count} images to learn from")
+        pinned, make = PARTS[name]
+        overrides = [*PINNED, *pinned, *options.set]
+        config = load_config(path=ROOT / "examples/shipped.toml", overrides=overrides)
+        one = Runtime(1)
+        towers = (
+            image_tower(config.towers.image, runtime=one),
+            text_tower(config.towers.text, runtime=one),
+        )
+        material = make(options, config, towers)
+        say(f"{name}: {len(material.data.train)} images to learn from")
         setting = Setting(material, Pool(options.out), tuple(range(options.seeds)), options.data)
         rows = _rows(setting)
         print(f"### {name.capitalize()}\n\n{table(rows, rows, material.questions)}")
 
 
 def _rows(setting: Setting) -> list[Row]:
-    wanted = {base.name_of(1), base.name_of(3)}
-    made = [row for row in base.rows(setting) if row.name in wanted]
-    made += residual.separate_rows(setting)
+    made = base.rows(setting, (1, 3)) + residual.separate_rows(setting)
     shapes = [shape for shape in residual.SHAPES if shape.after]
     for shape in shapes:
         made += setting.kept(shape.name, partial(residual.shape_rows, setting, shape))
@@ -88,9 +87,11 @@ def _thousands(options: argparse.Namespace, config: Config, towers: Towers) -> M
     return Material(config, data, towers, {**own.questions, RSICD: valid})
 
 
-PARTS: Mapping[str, Callable[[argparse.Namespace, Config, Towers], Material]] = {
-    "few": _few,
-    "thousands": _thousands,
+Part = Callable[[argparse.Namespace, Config, Towers], Material]
+# Settings, and what makes the material.
+PARTS: Mapping[str, tuple[tuple[str, ...], Part]] = {
+    "few": (('towers.image.tuned=""', "views.degraded=0"), _few),
+    "thousands": ((), _thousands),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from rows.common import KINDS, Row, Setting, parameters, similarity
@@ -14,11 +15,11 @@ def name_of(count: int) -> str:
     return "one generalist" if count == 1 else f"{count} generalists averaged"
 
 
-def rows(setting: Setting) -> list[Row]:
-    """A row for each of ``COUNTS``, compared with three."""
+def rows(setting: Setting, counts: Sequence[int] = COUNTS) -> list[Row]:
+    """A row for each count, compared with three."""
     return [
         row
-        for count in COUNTS
+        for count in counts
         for row in setting.kept(name_of(count), partial(_make, setting, count))
     ]
 
