@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,6 @@ from saywhere.text.content import lines
 from saywhere.text.spelling import corrected
 from saywhere.towers import text_tower
 
-DATA = Path(os.environ.get("SAYWHERE_DATA") or Path(__file__).parents[1].parent / "shared" / "data")
 WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -85,12 +83,18 @@ def test_the_lexicon_is_of_plain_words_the_frequent_first() -> None:
     assert words.index("roof") < words.index("church")
 
 
-@pytest.mark.skipif(not (DATA / "track4-mini").is_dir(), reason=f"no real data in {DATA}")
-def test_queries_of_operators_gain_and_lose_nothing() -> None:
+def test_the_tower_knows_whole_words(tower_cache: Path) -> None:
+    tower = text_tower(load_config("small").towers.text)
+    assert all(map(tower.knows, ("roof", "hoof", "the")))
+    assert not any(map(tower.knows, ("wite", "roofd", "slatted", "")))
+
+
+@pytest.mark.real
+def test_queries_of_operators_gain_and_lose_nothing(data_root: Path, tower_cache: Path) -> None:
     """Words of 300 unseen queries: hardly one that is right is touched, most slips are mended."""
     knows = text_tower(load_config("small").towers.text).knows
     found: Counter[str] = Counter()
-    for query in read(DATA / "track4-mini").queries:
+    for query in read(data_root / "track4-mini").queries:
         words = WORD.findall(query.text)
         found["words"] += len(words)
         clean = WORD.findall(corrected(query.text, knows))
