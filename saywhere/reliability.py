@@ -49,6 +49,7 @@ def plot_reliability(match: Mapping[str, Any], path: Path) -> Path:
         ticks = [tick for tick in _TICKS if limits[0] <= tick <= limits[1]]
         axis.set_ticks(ticks, [f"{100 * tick:g} %" for tick in ticks])
         axis.set_ticks([], minor=True)
+    panel.tick_params(axis="x", rotation=45)  # side by side they would touch
     panel.set_xlabel("stated probability that a hit is the image meant")
     panel.set_ylabel("share that was")
     panel.set_title(
