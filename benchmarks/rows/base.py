@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from rows.common import KINDS, Row, Setting, parameters, similarity
+from rows.common import Row, Setting, parameters, similarity
 
 COUNTS = (1, 2, 3, 6, 12)
 
@@ -30,7 +30,6 @@ def _make(setting: Setting, count: int) -> list[Row]:
     for seed in setting.seeds:
         expert, seconds = setting.pool.ensemble(material.config, material.data.train, seed, count)
         row.heads, row.seconds = parameters([expert]), row.seconds + seconds / len(setting.seeds)
-        for kind in KINDS:
-            question = material.questions[kind]
+        for kind, question in material.questions.items():
             row.add(kind, question.ranks(similarity(expert, question)))
     return [row]
