@@ -9,16 +9,13 @@ query may have meant; which image a word stood by is not kept.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from saywhere.config import load_config
 from saywhere.data import read
-from saywhere.text.spelling import SHORTEST
+from saywhere.text.spelling import SHORTEST, WORD
 from saywhere.towers import text_tower
 
 OUT = Path(__file__).parents[1] / "saywhere/text/words/lexicon.txt"
@@ -26,7 +23,6 @@ HEAD = """\
 # What a mistyped word of a query may have meant, the most frequent first: words that the training
 # captions of geotext-mini and RSICD often use. Written by scripts/lexicon.py.
 """
-_WORD = re.compile(r"[^\W\d_]+")
 # Of how many uses a word must be to belong, where the text tower's tokenizer knows it whole, and
 # where it does not. RSICD has ten times as many captions, and many slips in them.
 _USES = {"geotext-mini/train.json": (2, 3), "rsicd/train-without-valid": (20, 100)}
@@ -36,15 +32,13 @@ _WIDTH = 100
 def main(data: Path) -> None:
     """Count, choose, write."""
     tower = text_tower(load_config("small").towers.text)
-    tokenizer = Tokenizer.from_str(tower.metadata["tokenizer"])
     shares: Counter[str] = Counter()
     chosen = set[str]()
     for name, (whole, other) in _USES.items():
         texts = [caption.text.lower() for caption in read(data / name).captions]
-        counts = Counter(word for text in texts for word in _WORD.findall(text))
+        counts = Counter(word for text in texts for word in WORD.findall(text))
         for word, count in counts.items():
-            pieces = tokenizer.encode(word, add_special_tokens=False).ids
-            if len(word) >= SHORTEST and count >= (whole if len(pieces) == 1 else other):
+            if len(word) >= SHORTEST and count >= (whole if tower.knows(word) else other):
                 chosen.add(word)
             shares[word] += count / counts.total()
     words = sorted(chosen, key=lambda word: (-shares[word], word))

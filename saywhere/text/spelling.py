@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 
 from saywhere.text.content import lines, word_list
 
 SHORTEST = 3  # letters: of two, too many words are one slip away
-_WORD = re.compile(r"[^\W\d_]+")
+WORD = re.compile(r"[^\W\d_]+")
 # What makes other forms of a word: "dorms" is right where "dorm" is. What stands before "es" or "d"
 # is not just any letter: "treees" and "roofd" are slips.
 _ENDINGS = {
@@ -24,6 +24,7 @@ _ENDINGS = {
     "less": "", "like": "",
 }  # fmt: skip
 _LONG = 4  # letters of a stem that only the tower knows: many shorter ones are no words
+_KEPT = 4096  # slips remembered: a service may see any number of them
 _ENGLISH = 0.5  # share of the words that must be known English for any to be put right
 
 
@@ -33,10 +34,10 @@ def corrected(text: str, is_known: Callable[[str], bool]) -> str:
     Args:
         is_known: whether the text tower knows a lower-case word as a whole.
     """
-    found = [word.lower() for word in _WORD.findall(text)]
+    found = [word.lower() for word in WORD.findall(text)]
     if sum(word in _known_english() for word in found) < _ENGLISH * len(found):
         return text
-    return _WORD.sub(lambda match: _right(match[0], is_known), text)
+    return WORD.sub(lambda match: _right(match[0], is_known), text)
 
 
 def _right(word: str, is_known: Callable[[str], bool]) -> str:
@@ -70,7 +71,7 @@ def _stems(word: str) -> Iterator[str]:
             yield f"{stem}e"  # "hedging"
 
 
-@cache
+@lru_cache(_KEPT)
 def _meant(word: str) -> str | None:
     """The most frequent word of the lexicon that is one slip away, with its first letter if can be.
 
