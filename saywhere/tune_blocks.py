@@ -131,7 +131,4 @@ def _runs(data: TrainingSet, live: LiveTower, config: Config, training: Training
 
 def _learning(dataset: Dataset, ending: str | None) -> Dataset:
     """Without the places that are kept for fitting."""
-    records = [r for r in dataset.records if not kept_for_fitting(r.place_id, ending)]
-    known = {record.image_id for record in records}
-    captions = [caption for caption in dataset.captions if caption.image_id in known]
-    return replace(dataset, records=tuple(records), captions=tuple(captions))
+    return dataset.only(r for r in dataset.records if not kept_for_fitting(r.place_id, ending))

@@ -6,8 +6,8 @@ order can never be mistaken; where a pair is needed it is written (lat, lon).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -153,6 +153,13 @@ class Dataset:
     queries: tuple[Query, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def only(self, records: Iterable[Record]) -> Dataset:
+        """The dataset with these of its records, and their captions."""
+        kept = tuple(records)
+        known = {record.image_id for record in kept}
+        captions = tuple(caption for caption in self.captions if caption.image_id in known)
+        return replace(self, records=kept, captions=captions)
 
 
 @dataclass(frozen=True, slots=True)

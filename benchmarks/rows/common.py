@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,8 @@ def load(
         kind: asked(read(data / path), config, towers)
         for kind, path in zip(KINDS, ("track4-mini", "geotext-mini/test_mini.json"), strict=True)
     }
-    train = _with_places(read(data / "geotext-mini/train.json"), places or {})
+    whole = read(data / "geotext-mini/train.json")
+    train = whole.only(kept_places(whole.records, places or {}))
     return Material(config, prepare(train, config, towers), towers, questions)
 
 
@@ -146,13 +147,6 @@ def asked(dataset: Dataset, config: Config, towers: tuple[ImageTower, TextTower]
         target=task.target,
         places=np.asarray(task.places)[task.target],
     )
-
-
-def _with_places(dataset: Dataset, places: Mapping[Platform, int]) -> Dataset:
-    records = kept_places(dataset.records, places)
-    kept = {record.image_id for record in records}
-    captions = tuple(caption for caption in dataset.captions if caption.image_id in kept)
-    return replace(dataset, records=records, captions=captions)
 
 
 @dataclass(frozen=True, slots=True)

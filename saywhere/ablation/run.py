@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,7 @@ def kept_places(records: Sequence[Record], wanted: Mapping[Platform, int]) -> tu
 
 def _material(ablation: AblationConfig) -> _Material:
     whole = read(ablation.train)
-    records = kept_places(whole.records, ablation.subset)
-    kept = {record.image_id for record in records}
-    captions = tuple(caption for caption in whole.captions if caption.image_id in kept)
-    plain = replace(whole, records=records, captions=captions)
+    plain = whole.only(kept_places(whole.records, ablation.subset))
     refined = plain
     if ablation.refined:
         from saywhere.refine.training import add_refined
